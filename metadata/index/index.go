@@ -1,0 +1,252 @@
+package index
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"bivalve/metadata"
+
+	"go.etcd.io/bbolt"
+)
+
+// formatVersion is checked at Open; an index of another version is refused.
+const formatVersion = 1
+
+var (
+	tableMeta      = []byte("meta")
+	tableConfig    = []byte("config")
+	tableBuckets   = []byte("buckets")
+	tableObjects   = []byte("objects")
+	tableUploads   = []byte("uploads")
+	tableParts     = []byte("parts")
+	tableFinished  = []byte("finished")
+	tableFinishedQ = []byte("finishedq")
+	tableGarbage   = []byte("garbage")
+	tableFences    = []byte("fences")
+	tableRequests  = []byte("requests")
+)
+
+// ErrFormat: the file is not an index of a version that this binary reads.
+var ErrFormat = errors.New("index: unknown format")
+
+// Applied is the place in the log up to which entries are in the state.
+type Applied struct {
+	Index, Term uint64
+	ConfState   []byte // marshalled raftpb.ConfState, opaque here
+}
+
+// Entry is one committed entry. Data nil only moves Applied.
+type Entry struct {
+	Index, Term uint64
+	Data        []byte
+}
+
+// Index is one group's state. ApplyBatch and InstallSnapshot are called from one
+// goroutine at a time; the rest from any.
+type Index struct {
+	path string
+
+	mu       sync.RWMutex
+	db       *bbolt.DB
+	tx       *bbolt.Tx // the open write transaction
+	t        tables    // of tx
+	applied  Applied
+	durable  Applied
+	lastTime int64
+	dirty    bool
+	stats    metadata.Stats
+	requests map[metadata.RequestID]int64 // -> log time, mirrors the table
+	closed   bool
+}
+
+// tables are the buckets of the open transaction.
+type tables struct {
+	meta, config, buckets, objects, uploads, parts, finished, finishedQ, garbage, fences, requests *bbolt.Bucket
+}
+
+// Open opens or makes the index file at path. A file that bbolt cannot read is
+// an error, never a panic: the caller fetches a snapshot from a peer.
+func Open(path string) (*Index, error) {
+	ix := &Index{path: path}
+	if err := ix.open(); err != nil {
+		return nil, err
+	}
+	return ix, nil
+}
+
+func (ix *Index) open() (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("index %s: damaged: %v", ix.path, r)
+		}
+	}()
+	// The address space is reserved ahead so that growing seldom has to wait for
+	// a snapshot's long read transaction.
+	db, err := bbolt.Open(ix.path, 0o600, &bbolt.Options{
+		Timeout: 5 * time.Second, FreelistType: bbolt.FreelistMapType, InitialMmapSize: 1 << 30,
+	})
+	if err != nil {
+		return fmt.Errorf("index %s: %w", ix.path, err)
+	}
+	ix.db = db
+	if err := ix.begin(); err != nil {
+		return errors.Join(err, db.Close())
+	}
+	if err := ix.load(); err != nil {
+		return errors.Join(err, ix.tx.Rollback(), db.Close())
+	}
+	return nil
+}
+
+// begin opens the next write transaction and its tables.
+func (ix *Index) begin() error {
+	tx, err := ix.db.Begin(true)
+	if err != nil {
+		return fmt.Errorf("index %s: %w", ix.path, err)
+	}
+	ix.tx = tx
+	for _, t := range []struct {
+		name []byte
+		at   **bbolt.Bucket
+	}{
+		{tableMeta, &ix.t.meta}, {tableConfig, &ix.t.config}, {tableBuckets, &ix.t.buckets},
+		{tableObjects, &ix.t.objects}, {tableUploads, &ix.t.uploads}, {tableParts, &ix.t.parts},
+		{tableFinished, &ix.t.finished}, {tableFinishedQ, &ix.t.finishedQ}, {tableGarbage, &ix.t.garbage},
+		{tableFences, &ix.t.fences}, {tableRequests, &ix.t.requests},
+	} {
+		b, err := tx.CreateBucketIfNotExists(t.name)
+		if err != nil {
+			return errors.Join(fmt.Errorf("index %s: table %s: %w", ix.path, t.name, err), tx.Rollback())
+		}
+		*t.at = b
+	}
+	return nil
+}
+
+// Close drops what was not flushed; the log has it.
+func (ix *Index) Close() error {
+	ix.mu.Lock()
+	defer ix.mu.Unlock()
+	if ix.closed {
+		return nil
+	}
+	ix.closed = true
+	return errors.Join(ix.tx.Rollback(), ix.db.Close())
+}
+
+// Applied is the place of the visible state.
+func (ix *Index) Applied() Applied {
+	ix.mu.RLock()
+	defer ix.mu.RUnlock()
+	return ix.applied
+}
+
+// Durable is the place that a crash would fall back to.
+func (ix *Index) Durable() Applied {
+	ix.mu.RLock()
+	defer ix.mu.RUnlock()
+	return ix.durable
+}
+
+// Flush makes what is applied durable. Queries wait while it syncs.
+func (ix *Index) Flush() (Applied, error) {
+	ix.mu.Lock()
+	defer ix.mu.Unlock()
+	if ix.closed {
+		return ix.durable, bbolt.ErrDatabaseNotOpen
+	}
+	if !ix.dirty {
+		return ix.durable, nil
+	}
+	if err := ix.save(); err != nil {
+		return ix.durable, err
+	}
+	if err := ix.tx.Commit(); err != nil {
+		return ix.durable, fmt.Errorf("index %s: commit: %w", ix.path, err)
+	}
+	ix.durable, ix.dirty = ix.applied, false
+	return ix.durable, ix.begin()
+}
+
+// StreamSnapshot writes a durable image of the state and says its place.
+func (ix *Index) StreamSnapshot(w io.Writer) (Applied, error) {
+	if _, err := ix.Flush(); err != nil {
+		return Applied{}, err
+	}
+	ix.mu.RLock()
+	db := ix.db // InstallSnapshot may swap it; closing waits for the read below
+	ix.mu.RUnlock()
+	var at Applied
+	err := db.View(func(tx *bbolt.Tx) error {
+		var err error
+		if at, _, err = readApplied(tx.Bucket(tableMeta)); err != nil {
+			return err
+		}
+		_, err = tx.WriteTo(w)
+		return err
+	})
+	if err != nil {
+		return Applied{}, fmt.Errorf("index %s: snapshot: %w", ix.path, err)
+	}
+	return at, nil
+}
+
+// InstallSnapshot replaces the whole state by the synced file at path, which
+// must lie on the same file system; the file is moved.
+func (ix *Index) InstallSnapshot(path string) (Applied, error) {
+	if err := checkSnapshot(path); err != nil {
+		return Applied{}, err
+	}
+	ix.mu.Lock()
+	defer ix.mu.Unlock()
+	if err := errors.Join(ix.tx.Rollback(), ix.db.Close()); err != nil {
+		return Applied{}, fmt.Errorf("index %s: install snapshot: %w", ix.path, err)
+	}
+	if err := os.Rename(path, ix.path); err != nil {
+		return Applied{}, fmt.Errorf("index %s: install snapshot: %w", ix.path, err)
+	}
+	if err := syncDir(filepath.Dir(ix.path)); err != nil {
+		return Applied{}, fmt.Errorf("index %s: install snapshot: %w", ix.path, err)
+	}
+	if err := ix.open(); err != nil {
+		return Applied{}, err
+	}
+	return ix.applied, nil
+}
+
+// checkSnapshot opens the received image read-only, so that a bad one is
+// refused before the good state is given up.
+func checkSnapshot(path string) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("snapshot %s: damaged: %v", path, r)
+		}
+	}()
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{ReadOnly: true, Timeout: 5 * time.Second})
+	if err != nil {
+		return fmt.Errorf("snapshot %s: %w", path, err)
+	}
+	defer db.Close() // read-only: nothing to lose
+	return db.View(func(tx *bbolt.Tx) error {
+		meta := tx.Bucket(tableMeta)
+		if meta == nil || !bytes.Equal(meta.Get(keyFormat), []byte{formatVersion}) {
+			return fmt.Errorf("snapshot %s: %w", path, ErrFormat)
+		}
+		_, _, err := readApplied(meta)
+		return err
+	})
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}

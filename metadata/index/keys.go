@@ -1,0 +1,62 @@
+package index
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"bivalve/metadata"
+)
+
+// objectKey is bucket id, key.
+func objectKey(bucket metadata.BucketID, key string) []byte {
+	out := make([]byte, 0, len(bucket)+len(key))
+	return append(append(out, bucket[:]...), key...)
+}
+
+// uploadKey is bucket id, key, 0x00, upload id.
+func uploadKey(bucket metadata.BucketID, key string, id metadata.UploadID) []byte {
+	out := make([]byte, 0, len(bucket)+len(key)+1+len(id))
+	out = append(append(out, bucket[:]...), key...)
+	return append(append(out, 0), id[:]...)
+}
+
+// parseUploadKey splits an uploadKey into the object key and the upload id.
+func parseUploadKey(raw []byte) (key string, id metadata.UploadID, err error) {
+	const fixed = 16 + 1 + 16
+	if len(raw) < fixed {
+		return "", id, fmt.Errorf("%w: upload key of %d bytes", metadata.ErrMalformed, len(raw))
+	}
+	copy(id[:], raw[len(raw)-16:])
+	return string(raw[16 : len(raw)-17]), id, nil
+}
+
+// partKey is upload id, part number.
+func partKey(id metadata.UploadID, number int) []byte {
+	return binary.BigEndian.AppendUint16(append(make([]byte, 0, 18), id[:]...), uint16(number))
+}
+
+// timeKey is a log time, then an id.
+func timeKey(at int64, id []byte) []byte {
+	return append(binary.BigEndian.AppendUint64(make([]byte, 0, 8+len(id)), uint64(at)), id...)
+}
+
+func parseRequestKey(raw []byte) (at int64, id metadata.RequestID, err error) {
+	if len(raw) != 24 {
+		return 0, id, fmt.Errorf("%w: request key of %d bytes", metadata.ErrMalformed, len(raw))
+	}
+	copy(id[:], raw[8:])
+	return int64(binary.BigEndian.Uint64(raw)), id, nil
+}
+
+// successor is the least string that is greater than every string with the
+// prefix p; nil when there is none.
+func successor(p []byte) []byte {
+	for i := len(p) - 1; i >= 0; i-- {
+		if p[i] != 0xff {
+			out := append([]byte(nil), p[:i+1]...)
+			out[i]++
+			return out
+		}
+	}
+	return nil
+}

@@ -1,0 +1,182 @@
+package index
+
+import (
+	"bytes"
+	"fmt"
+
+	"bivalve/metadata"
+)
+
+// Limits of one answer; whoever wants more asks again.
+const (
+	maxRows    = 10_001
+	maxGarbage = 10_000
+)
+
+// Query answers a read at the state as applied. Errors that are answers travel
+// in the result; an error of this call means that the replica cannot answer.
+func (ix *Index) Query(raw []byte) ([]byte, error) {
+	kind, body, err := metadata.ParseQuery(raw)
+	if err != nil {
+		return metadata.EncodeResult(nil, err), nil
+	}
+	ix.mu.RLock()
+	defer ix.mu.RUnlock()
+	if ix.closed {
+		return nil, fmt.Errorf("index %s: closed", ix.path)
+	}
+	payload, err := ix.ask(kind, body)
+	if err != nil && !metadata.IsAnswer(err) {
+		return nil, fmt.Errorf("index %s: query %d: %w", ix.path, kind, err)
+	}
+	return metadata.EncodeResult(payload, err), nil
+}
+
+func (ix *Index) ask(kind metadata.QueryKind, body []byte) ([]byte, error) {
+	switch kind {
+	case metadata.QueryVersion:
+		return ask(body, ix.queryVersion)
+	case metadata.QueryObjects:
+		return ask(body, ix.queryObjects)
+	case metadata.QueryUpload:
+		return ask(body, func(r metadata.UploadRef) (any, error) { return ix.upload(r) })
+	case metadata.QueryParts:
+		return ask(body, ix.queryParts)
+	case metadata.QueryUploads:
+		return ask(body, ix.queryUploads)
+	case metadata.QueryFinished:
+		return ask(body, ix.queryFinished)
+	case metadata.QueryGarbage:
+		return ask(body, ix.queryGarbage)
+	case metadata.QueryStats:
+		return metadata.EncodeBody(ix.stats)
+	case metadata.QueryBucket:
+		return ask(body, ix.queryBucket)
+	case metadata.QueryBuckets:
+		return ask(body, ix.queryBuckets)
+	case metadata.QueryConfig:
+		return ask(body, ix.queryConfig)
+	}
+	return nil, fmt.Errorf("%w: query kind %d", metadata.ErrUnsupportedCommand, kind)
+}
+
+// ask decodes the question and encodes the answer; raw bytes pass as they are.
+func ask[B any](body []byte, answer func(B) (any, error)) ([]byte, error) {
+	var b B
+	if err := metadata.DecodeBody(body, &b); err != nil {
+		return nil, err
+	}
+	a, err := answer(b)
+	if err != nil {
+		return nil, err
+	}
+	if raw, ok := a.([]byte); ok {
+		return raw, nil
+	}
+	return metadata.EncodeBody(a)
+}
+
+func (ix *Index) queryVersion(r metadata.KeyRef) (any, error) {
+	if raw := ix.t.objects.Get(objectKey(r.Bucket, r.Key)); raw != nil {
+		return raw, nil // EncodeResult copies it before the lock is let go
+	}
+	if err := ix.fenced(r.Bucket); err != nil {
+		return nil, err
+	}
+	return nil, metadata.ErrNoSuchKey
+}
+
+func (ix *Index) queryParts(q metadata.PartPage) (any, error) {
+	u, err := ix.upload(q.Upload)
+	if err != nil {
+		return nil, err
+	}
+	out := metadata.Parts{Upload: u}
+	cur := ix.t.parts.Cursor()
+	for k, raw := cur.Seek(partKey(q.Upload.ID, q.After+1)); len(k) == 18 && metadata.UploadID(k[:16]) == q.Upload.ID; k, raw = cur.Next() {
+		if len(out.Parts) == clamp(q.Limit) {
+			out.More = true
+			break
+		}
+		var p metadata.Part
+		if err := metadata.DecodeBody(raw, &p); err != nil {
+			return nil, err
+		}
+		out.Parts = append(out.Parts, p)
+	}
+	return out, nil
+}
+
+func (ix *Index) queryFinished(r metadata.UploadRef) (any, error) {
+	var f metadata.Finished
+	raw := ix.t.finished.Get(r.ID[:])
+	if raw == nil {
+		return nil, metadata.ErrNoSuchUpload
+	}
+	if err := metadata.DecodeBody(raw, &f); err != nil {
+		return nil, err
+	}
+	if f.Bucket != r.Bucket || f.Key != r.Key {
+		return nil, metadata.ErrNoSuchUpload
+	}
+	return f, nil
+}
+
+func (ix *Index) queryGarbage(q metadata.GarbagePage) (any, error) {
+	var out metadata.GarbageItems
+	cur := ix.t.garbage.Cursor()
+	for k, raw := cur.First(); len(k) == 10 && len(out.Items) < min(q.Limit, maxGarbage); k, raw = cur.Next() {
+		g := metadata.Garbage{ID: metadata.GarbageID(k)}
+		if g.ID.QueuedAt() >= q.Before {
+			break
+		}
+		if err := metadata.DecodeBody(raw, &g.Blob); err != nil {
+			return nil, err
+		}
+		out.Items = append(out.Items, g)
+	}
+	return out, nil
+}
+
+func (ix *Index) queryBucket(q metadata.BucketName) (any, error) {
+	if raw := ix.t.buckets.Get([]byte(q.Name)); raw != nil {
+		return raw, nil
+	}
+	return nil, metadata.ErrNoSuchBucket
+}
+
+func (ix *Index) queryBuckets(q metadata.BucketPage) (any, error) {
+	var out metadata.Buckets
+	cur := ix.t.buckets.Cursor()
+	from := []byte(q.Prefix)
+	if q.After >= q.Prefix && q.After != "" {
+		from = append([]byte(q.After), 0)
+	}
+	for k, raw := cur.Seek(from); k != nil && bytes.HasPrefix(k, []byte(q.Prefix)); k, raw = cur.Next() {
+		if len(out.Buckets) == clamp(q.Limit) {
+			out.More = true
+			break
+		}
+		var b metadata.Bucket
+		if err := metadata.DecodeBody(raw, &b); err != nil {
+			return nil, err
+		}
+		out.Buckets = append(out.Buckets, b)
+	}
+	return out, nil
+}
+
+func (ix *Index) queryConfig(q metadata.ConfigPrefix) (any, error) {
+	var out metadata.ConfigValues
+	cur := ix.t.config.Cursor()
+	for k, raw := cur.Seek([]byte(q.Prefix)); k != nil && bytes.HasPrefix(k, []byte(q.Prefix)); k, raw = cur.Next() {
+		var v metadata.ConfigValue
+		if err := metadata.DecodeBody(raw, &v); err != nil {
+			return nil, err
+		}
+		out.Values = append(out.Values, v)
+	}
+	return out, nil
+}
+
+func clamp(limit int) int { return max(1, min(limit, maxRows)) }

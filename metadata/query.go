@@ -1,0 +1,182 @@
+package metadata
+
+import "fmt"
+
+// QueryKind numbers the questions.
+type QueryKind uint8
+
+// Queries of the root group.
+const (
+	QueryBucket  QueryKind = 1 // BucketName -> Bucket
+	QueryBuckets QueryKind = 2 // BucketPage -> Buckets
+	QueryConfig  QueryKind = 3 // ConfigPrefix -> ConfigValues
+)
+
+// Queries of a partition.
+const (
+	QueryVersion  QueryKind = 20 // KeyRef -> a version record
+	QueryObjects  QueryKind = 21 // ObjectPage -> ObjectRows
+	QueryUpload   QueryKind = 22 // UploadRef -> Upload
+	QueryParts    QueryKind = 23 // PartPage -> Parts
+	QueryUploads  QueryKind = 24 // UploadPage -> UploadRows
+	QueryFinished QueryKind = 25 // UploadRef -> Finished
+	QueryGarbage  QueryKind = 26 // GarbagePage -> GarbageItems
+	QueryStats    QueryKind = 27 // nothing -> Stats
+	QueryBlob     QueryKind = 28 // reserved for the consent to reclaim an orphan
+)
+
+// queryVersion opens every query.
+const queryVersion = 1
+
+// NewQuery encodes a query.
+func NewQuery(kind QueryKind, body any) ([]byte, error) {
+	b, err := encode(body)
+	if err != nil {
+		return nil, fmt.Errorf("encode query %d: %w", kind, err)
+	}
+	return append([]byte{queryVersion, byte(kind)}, b...), nil
+}
+
+// ParseQuery splits what NewQuery made; the body aliases raw.
+func ParseQuery(raw []byte) (QueryKind, []byte, error) {
+	if len(raw) < 2 {
+		return 0, nil, fmt.Errorf("%w: query of %d bytes", ErrMalformed, len(raw))
+	}
+	if raw[0] != queryVersion {
+		return 0, nil, fmt.Errorf("%w: query version %d", ErrUnsupportedCommand, raw[0])
+	}
+	return QueryKind(raw[1]), raw[2:], nil
+}
+
+// DecodeBody reads the body of a query or the payload of an answer.
+func DecodeBody(raw []byte, into any) error { return decode(raw, into) }
+
+// EncodeBody is its counterpart.
+func EncodeBody(v any) ([]byte, error) { return encode(v) }
+
+// BucketName asks for one bucket.
+type BucketName struct {
+	Name string `cbor:"1,keyasint"`
+}
+
+// BucketPage asks for buckets by name.
+type BucketPage struct {
+	Prefix string `cbor:"1,keyasint,omitempty"`
+	After  string `cbor:"2,keyasint,omitempty"`
+	Limit  int    `cbor:"3,keyasint"`
+}
+
+// Buckets answers BucketPage.
+type Buckets struct {
+	Buckets []Bucket `cbor:"1,keyasint"`
+	More    bool     `cbor:"2,keyasint,omitempty"`
+}
+
+// ConfigPrefix asks for all values whose key has the prefix.
+type ConfigPrefix struct {
+	Prefix string `cbor:"1,keyasint"`
+}
+
+// ConfigValues answers it, by key.
+type ConfigValues struct {
+	Values []ConfigValue `cbor:"1,keyasint"`
+}
+
+// KeyRef names a key.
+type KeyRef struct {
+	Bucket BucketID `cbor:"1,keyasint"`
+	Key    string   `cbor:"2,keyasint"`
+}
+
+// ObjectPage asks one partition for listing rows after After, at most Limit.
+type ObjectPage struct {
+	Bucket    BucketID `cbor:"1,keyasint"`
+	Prefix    string   `cbor:"2,keyasint,omitempty"`
+	Delimiter string   `cbor:"3,keyasint,omitempty"`
+	After     string   `cbor:"4,keyasint,omitempty"`
+	Limit     int      `cbor:"5,keyasint"`
+}
+
+// ObjectRow is a key with its summary record, or a common prefix (Record nil).
+type ObjectRow struct {
+	Name   string `cbor:"1,keyasint"`
+	Record []byte `cbor:"2,keyasint,omitempty"`
+}
+
+// ObjectRows answers ObjectPage in byte order of the names.
+type ObjectRows struct {
+	Rows []ObjectRow `cbor:"1,keyasint"`
+	More bool        `cbor:"2,keyasint,omitempty"`
+}
+
+// PartPage asks for the parts of an upload with numbers above After.
+type PartPage struct {
+	Upload UploadRef `cbor:"1,keyasint"`
+	After  int       `cbor:"2,keyasint,omitempty"`
+	Limit  int       `cbor:"3,keyasint"`
+}
+
+// Parts answers PartPage.
+type Parts struct {
+	Upload Upload `cbor:"1,keyasint"`
+	Parts  []Part `cbor:"2,keyasint"`
+	More   bool   `cbor:"3,keyasint,omitempty"`
+}
+
+// UploadPage asks one partition for uploads, by key, then initiation, then id.
+// After is the place of the last one seen; AfterKeyOnly skips all of its key.
+type UploadPage struct {
+	Bucket       BucketID `cbor:"1,keyasint"`
+	Prefix       string   `cbor:"2,keyasint,omitempty"`
+	Delimiter    string   `cbor:"3,keyasint,omitempty"`
+	AfterKey     string   `cbor:"4,keyasint,omitempty"`
+	AfterUpload  UploadID `cbor:"5,keyasint,omitempty"`
+	AfterKeyOnly bool     `cbor:"6,keyasint,omitempty"`
+	Limit        int      `cbor:"7,keyasint"`
+}
+
+// UploadRow is an upload, or a common prefix (Upload nil).
+type UploadRow struct {
+	Name   string  `cbor:"1,keyasint"`
+	Upload *Upload `cbor:"2,keyasint,omitempty"`
+}
+
+// UploadRows answers UploadPage.
+type UploadRows struct {
+	Rows []UploadRow `cbor:"1,keyasint"`
+	More bool        `cbor:"2,keyasint,omitempty"`
+}
+
+// Finished is what is kept of a completed upload, so that a retry is answered alike.
+type Finished struct {
+	Bucket   BucketID `cbor:"1,keyasint"`
+	Key      string   `cbor:"2,keyasint"`
+	ETag     string   `cbor:"3,keyasint"`
+	Checksum Checksum `cbor:"4,keyasint,omitzero"`
+	Modified int64    `cbor:"5,keyasint"`
+	Bytes    int64    `cbor:"6,keyasint"`
+}
+
+// GarbagePage asks for garbage queued before Before (Unix nanoseconds of log time).
+type GarbagePage struct {
+	Before int64 `cbor:"1,keyasint"`
+	Limit  int   `cbor:"2,keyasint"`
+}
+
+// GarbageItems answers it, oldest first.
+type GarbageItems struct {
+	Items []Garbage `cbor:"1,keyasint"`
+}
+
+// Stats counts what a partition holds. Blobs of uploads in progress count as
+// objects do in UnderProtected and AtRisk.
+type Stats struct {
+	Objects        int64            `cbor:"1,keyasint"`
+	Bytes          int64            `cbor:"2,keyasint"`
+	Uploads        int64            `cbor:"3,keyasint"`
+	Garbage        int64            `cbor:"4,keyasint"`
+	UnderProtected int64            `cbor:"5,keyasint"`
+	UnderBytes     int64            `cbor:"6,keyasint"`
+	WithBlobs      int64            `cbor:"7,keyasint"` // objects with bytes on disks, not inline
+	AtRisk         map[string]int64 `cbor:"8,keyasint,omitempty"`
+}
