@@ -43,7 +43,8 @@ func (ix *Index) load() error {
 	ix.requests = map[metadata.RequestID]int64{}
 	format := ix.t.meta.Get(keyFormat)
 	if format == nil {
-		return nil // a new file
+		ix.dirty = true // a new file: the first Flush makes it one of this format
+		return nil
 	}
 	if len(format) != 1 || format[0] != formatVersion {
 		return fmt.Errorf("index %s: %w: version %x", ix.path, ErrFormat, format)
