@@ -1,0 +1,343 @@
+package replica
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+)
+
+// applyBatchBytes bounds one ApplyBatch, so that waiters at its front do not wait
+// for all of a long queue.
+const applyBatchBytes = 4 << 20
+
+// applyItem is one step of an applier: an entry, or a task that runs alone
+// between the entries before and behind it.
+type applyItem struct {
+	entry Entry
+	conf  []byte // the membership from this entry on, if it changed
+	who   *proposal
+	task  func() error
+}
+
+func (it *applyItem) bytes() int { return len(it.entry.Data) + 64 }
+
+// applier owns a group's state machine. Run drives it from one goroutine; the
+// simulation steps it by hand.
+type applier struct {
+	g  *group
+	sm StateMachine
+
+	applied, durable atomic.Pointer[Applied]
+	unflushed        int // bytes applied since the last flush
+	wake             chan struct{}
+
+	mu         sync.Mutex
+	queue      []applyItem
+	queueBytes int
+	flush      bool
+	waits      []applyWait
+}
+
+// applyWait holds readers that need the state at index.
+type applyWait struct {
+	index   uint64
+	waiters []*readWaiter
+}
+
+func newApplier(g *group, sm StateMachine, a Applied) *applier {
+	ap := &applier{g: g, sm: sm, wake: make(chan struct{}, 1)}
+	d := sm.Durable()
+	ap.applied.Store(&a)
+	ap.durable.Store(&d)
+	return ap
+}
+
+// add queues items. The bound is kept by full, which the loop asks before it
+// takes more from raft; one Ready holds at most 8 MiB of entries.
+func (ap *applier) add(items ...applyItem) {
+	ap.mu.Lock()
+	defer ap.mu.Unlock()
+	ap.queue = append(ap.queue, items...)
+	for i := range items {
+		ap.queueBytes += items[i].bytes()
+	}
+	ap.ring()
+}
+
+func (ap *applier) ring() {
+	select {
+	case ap.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (ap *applier) full() bool {
+	ap.mu.Lock()
+	defer ap.mu.Unlock()
+	return ap.queueBytes > ap.g.h.cfg.ApplyQueueBytes
+}
+
+// wantFlush asks for a flush once the queue is worked off.
+func (ap *applier) wantFlush() {
+	if ap.applied.Load().Index <= ap.durable.Load().Index {
+		return
+	}
+	ap.mu.Lock()
+	defer ap.mu.Unlock()
+	ap.flush = true
+	ap.ring()
+}
+
+// waitFor answers the waiters when the state has reached index.
+func (ap *applier) waitFor(index uint64, waiters []*readWaiter) {
+	ap.mu.Lock()
+	defer ap.mu.Unlock()
+	ap.waits = append(ap.waits, applyWait{index, waiters})
+	ap.answerReaders()
+}
+
+// answerReaders needs mu. It compares under mu, so a reader is never missed by
+// the applier that moves on meanwhile.
+func (ap *applier) answerReaders() {
+	at := ap.applied.Load().Index
+	left := ap.waits[:0]
+	for _, w := range ap.waits {
+		if w.index > at {
+			left = append(left, w)
+			continue
+		}
+		for _, r := range w.waiters {
+			r.finish(nil)
+		}
+	}
+	ap.waits = left
+}
+
+func (ap *applier) moved(a Applied) {
+	ap.applied.Store(&a)
+	ap.mu.Lock()
+	defer ap.mu.Unlock()
+	ap.answerReaders()
+}
+
+func (ap *applier) run(stop <-chan struct{}) error {
+	for {
+		select {
+		case <-stop:
+			return nil
+		case <-ap.wake:
+		}
+		for more := true; more; {
+			var err error
+			if more, err = ap.step(); err != nil {
+				return err
+			}
+			select {
+			case <-stop:
+				return nil
+			default:
+			}
+		}
+	}
+}
+
+// step applies one batch, or runs one task or a flush.
+func (ap *applier) step() (more bool, err error) {
+	batch, task, flush := ap.take()
+	switch {
+	case task != nil:
+		return true, task()
+	case len(batch) > 0:
+		if err := ap.apply(batch); err != nil {
+			return false, ap.haltOrFail(err)
+		}
+		if ap.unflushed >= ap.g.h.cfg.FlushBytes {
+			return true, ap.doFlush()
+		}
+		return true, nil
+	case flush:
+		return false, ap.doFlush()
+	}
+	return false, nil
+}
+
+func (ap *applier) take() (batch []applyItem, task func() error, flush bool) {
+	ap.mu.Lock()
+	defer ap.mu.Unlock()
+	was := ap.queueBytes
+	n, size := 0, 0
+	for n < len(ap.queue) && size < applyBatchBytes {
+		if ap.queue[n].task != nil {
+			if n == 0 {
+				task, n = ap.queue[0].task, 1
+				size = ap.queue[0].bytes()
+			}
+			break
+		}
+		size += ap.queue[n].bytes()
+		n++
+	}
+	if n == 0 {
+		flush, ap.flush = ap.flush, false
+		return nil, nil, flush
+	}
+	batch = ap.queue[:n:n]
+	ap.queue = ap.queue[n:]
+	ap.queueBytes -= size
+	if limit := ap.g.h.cfg.ApplyQueueBytes; was > limit && ap.queueBytes <= limit {
+		ap.g.h.in.ring()
+	}
+	return batch, task, false
+}
+
+func (ap *applier) apply(batch []applyItem) error {
+	at := ap.applied.Load()
+	entries := make([]Entry, 0, len(batch))
+	first := 0
+	var conf []byte
+	for i := range batch {
+		it := &batch[i]
+		if it.entry.Index <= at.Index {
+			// A snapshot brought the state beyond it; the result is not known.
+			if it.who != nil {
+				it.who.finish(nil, ErrUnknown)
+			}
+			first = i + 1
+			continue
+		}
+		if want := at.Index + uint64(len(entries)) + 1; it.entry.Index != want {
+			return fmt.Errorf("entry %d comes where %d belongs", it.entry.Index, want)
+		}
+		if it.conf != nil {
+			conf = it.conf
+		}
+		entries = append(entries, it.entry)
+		ap.unflushed += it.bytes()
+	}
+	if len(entries) == 0 {
+		return nil
+	}
+	results, err := ap.sm.ApplyBatch(entries, conf)
+	if err == nil && len(results) != len(entries) {
+		err = fmt.Errorf("%d results for %d entries", len(results), len(entries))
+	}
+	if err != nil {
+		return fmt.Errorf("apply entries %d to %d: %w", entries[0].Index, entries[len(entries)-1].Index, err)
+	}
+	last := entries[len(entries)-1]
+	now := Applied{Index: last.Index, Term: last.Term, ConfState: at.ConfState}
+	if conf != nil {
+		now.ConfState = conf
+	}
+	ap.moved(now)
+	for i := range results {
+		if who := batch[first+i].who; who != nil {
+			who.finish(results[i], nil)
+		}
+	}
+	ap.g.h.metrics.applied.Add(float64(len(entries)))
+	return nil
+}
+
+// haltOrFail stops the group alone if the state machine says so.
+func (ap *applier) haltOrFail(err error) error {
+	err = fmt.Errorf("group %d: %w", ap.g.id, err)
+	if !errors.Is(err, ErrHalt) {
+		return err
+	}
+	ap.g.h.in.call(func() { ap.g.halt(err) })
+	ap.mu.Lock()
+	defer ap.mu.Unlock()
+	for _, it := range ap.queue {
+		if it.who != nil {
+			it.who.finish(nil, unknownBecause(err))
+		}
+	}
+	for _, w := range ap.waits {
+		for _, r := range w.waiters {
+			r.finish(err)
+		}
+	}
+	ap.queue, ap.queueBytes, ap.waits = nil, 0, nil
+	return nil
+}
+
+func (ap *applier) doFlush() error {
+	if err := ap.g.h.cfg.hooks.at(pointBeforeFlush, ap.g.id); err != nil {
+		return err
+	}
+	d, err := ap.sm.Flush()
+	if err != nil {
+		return fmt.Errorf("group %d: flush state machine: %w", ap.g.id, err)
+	}
+	ap.unflushed = 0
+	ap.durable.Store(&d)
+	ap.g.h.metrics.flushes.Inc()
+	return ap.g.h.cfg.hooks.at(pointAfterFlush, ap.g.id)
+}
+
+// snapshotPoint names where a snapshot would be if it were taken now. The one
+// that is sent may be newer.
+func (ap *applier) snapshotPoint() *raftpb.Snapshot {
+	d := ap.durable.Load()
+	if d.Index == 0 {
+		return nil
+	}
+	return snapshotAt(*d)
+}
+
+func snapshotAt(a Applied) *raftpb.Snapshot {
+	cs, err := unmarshalConf(a.ConfState)
+	if err != nil {
+		return nil // as good as none; openGroup refuses such a state anyway
+	}
+	return &raftpb.Snapshot{Metadata: &raftpb.SnapshotMetadata{
+		Index: proto.Uint64(a.Index), Term: proto.Uint64(a.Term), ConfState: cs,
+	}}
+}
+
+// hand queues committed entries for the state machine and finds who waits for
+// them. Membership changes take effect on the loop.
+func (g *group) hand(ents []*raftpb.Entry) error {
+	if len(ents) == 0 {
+		return nil
+	}
+	items := make([]applyItem, 0, len(ents))
+	var bad error
+	for _, e := range ents {
+		it := applyItem{entry: Entry{Index: e.GetIndex(), Term: e.GetTerm()}}
+		switch {
+		case e.GetType() != raftpb.EntryNormal:
+			if it.who, bad = g.applyConf(e); bad == nil {
+				it.conf, bad = marshalConf(g.conf)
+			}
+		case len(e.GetData()) > 0:
+			it.who, it.entry.Data, bad = g.claim(e)
+		}
+		if bad != nil {
+			break
+		}
+		items = append(items, it)
+		g.handed = e.GetIndex()
+	}
+	g.ap.add(items...) // what comes before a bad entry is sound
+	return bad
+}
+
+// claim finds the local waiter of an entry.
+func (g *group) claim(e *raftpb.Entry) (*proposal, []byte, error) {
+	by, seq, command, err := decodeEntry(e.GetData())
+	if err != nil {
+		return nil, nil, fmt.Errorf("entry %d: %w: %w", e.GetIndex(), ErrHalt, err)
+	}
+	if by != g.h.cfg.Replica {
+		return nil, command, nil
+	}
+	p := g.pending[seq]
+	delete(g.pending, seq)
+	return p, command, nil
+}

@@ -1,0 +1,56 @@
+package replica
+
+import "go.etcd.io/raft/v3/raftpb"
+
+// Mark is the position just before the first entry that a log holds, with the
+// group's epoch. A group that was only joined has the zero mark.
+type Mark struct {
+	Index, Term uint64
+	// Epoch counts forced recoveries. It travels with every message, and a
+	// replica of another epoch is not heard.
+	Epoch uint32
+}
+
+// LogState is what a log store knows of a group at boot.
+type LogState struct {
+	HardState *raftpb.HardState // never nil
+	Mark      Mark
+	LastIndex uint64 // Mark.Index if there are no entries
+}
+
+// Update is what one turn writes for one group.
+type Update struct {
+	Group     GroupID
+	HardState *raftpb.HardState // nil if unchanged
+	Reset     *Mark             // first drop the whole log and start behind this mark
+	Entries   []*raftpb.Entry   // contiguous; replace everything from the first one's index on
+}
+
+// LogStore keeps the raft logs of all the groups of a node.
+//
+// Save and Compact are called from one goroutine at a time, reads may run beside
+// them. Entries are not to be changed, neither by the store nor by the caller.
+// After an error from Save the store must not be used again.
+type LogStore interface {
+	// Claim binds the store to a replica id for good; it fails if it is bound to
+	// another one.
+	Claim(id ReplicaID) error
+	Groups() ([]GroupID, error)
+	// InitialState answers ErrNoGroup for a group that was never saved.
+	InitialState(g GroupID) (LogState, error)
+	// Entries returns [lo, hi), cut at maxBytes but never empty; raft.ErrCompacted
+	// if lo is gone.
+	Entries(g GroupID, lo, hi, maxBytes uint64) ([]*raftpb.Entry, error)
+	// Term of entry i, or of the mark.
+	Term(g GroupID, i uint64) (uint64, error)
+	FirstIndex(g GroupID) (uint64, error)
+	LastIndex(g GroupID) (uint64, error)
+	// Save writes all updates as one: after a crash all or none of them is there.
+	// If sync is set, they and all earlier ones are durable on return. Without
+	// it only HardStates may be given, which may be lost.
+	Save(updates []Update, sync bool) error
+	// Compact forgets entries up to and including upTo, at leisure: a crash may
+	// bring some of them back.
+	Compact(g GroupID, upTo uint64) error
+	Close() error
+}

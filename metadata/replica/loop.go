@@ -1,0 +1,257 @@
+package replica
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+)
+
+// Points at which the tests end a host's life.
+const (
+	pointBeforeSave     = "before-save"
+	pointAfterSave      = "after-save" // saved, nothing sent
+	pointBeforeFlush    = "before-flush"
+	pointAfterFlush     = "after-flush"
+	pointBeforeInstall  = "before-install"
+	pointAfterInstall   = "after-install" // state machine replaced, log not yet reset
+	pointBeforeCompact  = "before-compact"
+	pointSnapshotQueued = "snapshot-queued"
+)
+
+// ready is one group's work of a turn.
+type ready struct {
+	g      *group
+	rd     raft.Ready
+	update Update
+}
+
+// turn is one pass: drain what arrived, save for all groups at once, send, and
+// hand over what is committed. It reports whether there is more to do at once.
+func (h *Host) turn() (more bool, err error) {
+	defer func() {
+		// raft panics when it cannot read its log. If that was a failing disk,
+		// the disk's error says more than the panic.
+		if p := recover(); p != nil {
+			if serr := h.storageError(); serr != nil {
+				err = serr
+				return
+			}
+			panic(p)
+		}
+	}()
+	h.turnNo++
+	h.metrics.turns.Inc()
+	h.drain(h.in.take())
+	work, sync := h.collect()
+	if len(work) == 0 {
+		return false, h.storageError()
+	}
+	if err := h.save(work, sync); err != nil {
+		return false, err
+	}
+	h.send(work)
+	for i := range work {
+		if err := h.finish(&work[i]); err != nil {
+			return false, err
+		}
+	}
+	return true, h.storageError()
+}
+
+// drain gives raft everything that arrived.
+func (h *Host) drain(in batch) {
+	for range in.ticks {
+		for _, g := range h.all() {
+			g.tick()
+		}
+	}
+	for _, m := range in.msgs {
+		h.step(m)
+	}
+	for _, f := range in.calls {
+		f()
+	}
+	for _, p := range in.props {
+		if g := h.group(p.group); g == nil {
+			p.finish(nil, ErrNoGroup)
+		} else {
+			g.props = append(g.props, p)
+			g.dirty = true
+		}
+	}
+	for _, r := range in.reads {
+		if g := h.group(r.group); g == nil {
+			r.finish(ErrNoGroup)
+		} else {
+			g.reads.add(r)
+			g.dirty = true
+		}
+	}
+	for _, g := range h.all() {
+		if g.dirty {
+			g.propose()
+			g.reads.issue(g)
+		}
+	}
+}
+
+// step gives raft one message from the network.
+func (h *Host) step(m groupMessage) {
+	g := h.group(m.group)
+	if g == nil || g.halted != nil || m.epoch != g.st.mark.Epoch {
+		h.metrics.dropped.WithLabelValues("stray").Inc()
+		return
+	}
+	g.dirty = true
+	// The only errors are about messages that no longer concern us, such as an
+	// answer from a member that was removed meanwhile.
+	if err := g.rn.Step(m.msg); err != nil {
+		h.metrics.dropped.WithLabelValues("stray").Inc()
+	}
+}
+
+// collect takes the Ready of each dirty group. A group whose applier is behind
+// by its whole queue pauses: it neither acknowledges nor leads until there is
+// room, and the applier rings when there is.
+func (h *Host) collect() (work []ready, sync bool) {
+	for _, g := range h.all() {
+		if !g.dirty || g.halted != nil {
+			continue
+		}
+		if g.ap.full() {
+			h.metrics.paused.Inc()
+			continue
+		}
+		if !g.rn.HasReady() {
+			g.dirty = false
+			continue
+		}
+		rd := g.rn.Ready()
+		u := Update{Group: g.id, Entries: rd.Entries}
+		if !raft.IsEmptyHardState(rd.HardState) {
+			u.HardState = rd.HardState
+		}
+		// MustSync knows of entries and votes only. A snapshot resets the log, and
+		// the acknowledgement in this same Ready vouches for that.
+		sync = sync || rd.MustSync
+		if !raft.IsEmptySnap(rd.Snapshot) {
+			m := rd.Snapshot.GetMetadata()
+			u.Reset = &Mark{Index: m.GetIndex(), Term: m.GetTerm(), Epoch: g.st.mark.Epoch}
+			sync = true
+		}
+		work = append(work, ready{g: g, rd: rd, update: u})
+	}
+	return work, sync
+}
+
+// save is the one log transaction of a turn.
+func (h *Host) save(work []ready, sync bool) error {
+	updates := make([]Update, 0, len(work))
+	entries := 0
+	for _, w := range work {
+		if err := h.cfg.hooks.at(pointBeforeSave, w.g.id); err != nil {
+			return err
+		}
+		if r := w.update.Reset; r != nil {
+			if d := w.g.ap.durable.Load().Index; d < r.Index {
+				return fmt.Errorf("group %d: log would be reset to %d with the state only at %d", w.g.id, r.Index, d)
+			}
+		}
+		if w.update.HardState != nil || w.update.Reset != nil || len(w.update.Entries) > 0 {
+			updates = append(updates, w.update)
+			entries += len(w.update.Entries)
+		}
+	}
+	if len(updates) > 0 {
+		began := time.Now()
+		if err := h.cfg.Log.Save(updates, sync && !h.cfg.hooks.noSync); err != nil {
+			return fmt.Errorf("save raft log: %w", err)
+		}
+		if sync {
+			h.metrics.saveSeconds.Observe(time.Since(began).Seconds())
+			h.metrics.saveEntries.Observe(float64(entries))
+		}
+	}
+	for _, w := range work {
+		w.g.st.saved(w.update)
+		if err := h.cfg.hooks.at(pointAfterSave, w.g.id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// finish hands over what a saved Ready has for the state machine and the readers.
+func (h *Host) finish(w *ready) error {
+	g := w.g
+	if r := w.update.Reset; r != nil {
+		// The state is installed already; entries that it covers never come.
+		g.handed = max(g.handed, r.Index)
+		g.conf = w.rd.Snapshot.GetMetadata().GetConfState()
+	}
+	for _, rs := range w.rd.ReadStates {
+		g.reads.answered(g, rs)
+	}
+	if err := g.hand(w.rd.CommittedEntries); err != nil {
+		g.halt(err)
+		return nil
+	}
+	g.rn.Advance(w.rd)
+	for _, to := range h.out.failed(g.id) {
+		g.rn.ReportUnreachable(uint64(to))
+	}
+	g.follow()
+	return nil
+}
+
+// storageError is the first failure to read a log that raft did not report.
+func (h *Host) storageError() error {
+	var errs []error
+	for _, g := range h.all() {
+		if g.st.err != nil {
+			errs = append(errs, g.st.err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// send packs the messages of a turn, one payload for each peer if they fit.
+// Snapshots go their own way.
+func (h *Host) send(work []ready) {
+	h.out.begin()
+	for _, w := range work {
+		for _, m := range w.rd.Messages {
+			if m.GetType() == raftpb.MsgSnap {
+				w.g.sendSnapshot(m)
+				continue
+			}
+			h.out.add(w.g, m)
+		}
+	}
+	h.out.flush()
+}
+
+// onLoop runs f between turns: on the loop if it runs, here if it does not.
+func (h *Host) onLoop(f func() error) error {
+	h.mu.Lock()
+	if h.closed {
+		h.mu.Unlock()
+		return ErrClosed
+	}
+	running := h.running
+	h.mu.Unlock()
+	if !running {
+		return f()
+	}
+	done := make(chan error, 1)
+	h.in.call(func() { done <- f() })
+	select {
+	case err := <-done:
+		return err
+	case <-h.done:
+		return ErrClosed
+	}
+}

@@ -1,0 +1,36 @@
+package replica
+
+import (
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/tracker"
+)
+
+// Leader is the replica that leads g as far as is known here; 0 if none is.
+func (h *Host) Leader(g GroupID) ReplicaID {
+	gr := h.group(g)
+	if gr == nil {
+		return 0
+	}
+	return gr.status.Load().Leader
+}
+
+// Status shows all local replicas, by group.
+func (h *Host) Status() []GroupStatus {
+	var out []GroupStatus
+	for _, g := range h.all() {
+		s := *g.status.Load()
+		s.Applied = g.ap.applied.Load().Index
+		s.Durable = g.ap.durable.Load().Index
+		out = append(out, s)
+	}
+	return out
+}
+
+// matches is only for leaders, and once in a while: it visits every member.
+func (g *group) matches() map[ReplicaID]Match {
+	out := map[ReplicaID]Match{}
+	g.rn.WithProgress(func(id uint64, _ raft.ProgressType, pr tracker.Progress) {
+		out[ReplicaID(id)] = Match{Index: pr.Match, Active: pr.RecentActive}
+	})
+	return out
+}

@@ -1,0 +1,105 @@
+package replica
+
+import (
+	"context"
+	"io"
+)
+
+// GroupID names a raft group; 0 is the root group.
+type GroupID uint32
+
+// ReplicaID is the raft id of a node's replica, the same in all its groups and
+// unique for the life of the node's disk. Zero is no replica.
+type ReplicaID uint64
+
+// Applied is a position in a group's log together with the membership there.
+type Applied struct {
+	Index, Term uint64
+	ConfState   []byte // marshalled raftpb.ConfState
+}
+
+// Entry is one committed entry. Nil Data only moves the position.
+type Entry struct {
+	Index, Term uint64
+	Data        []byte
+}
+
+// StateMachine is the state of one group.
+//
+// All methods but Query and StreamSnapshot are called from one goroutine at a
+// time; those two may run beside any other. Slices passed in stay valid but
+// must not be changed; slices returned belong to the caller.
+type StateMachine interface {
+	// ApplyBatch applies committed entries in order and returns one result for
+	// each. conf is the membership after the batch if it changed, else nil. The
+	// effect is visible to Query on return; it need not be durable, the log is.
+	// An error that wraps ErrHalt stops this group alone; any other is fatal.
+	ApplyBatch(entries []Entry, conf []byte) (results [][]byte, err error)
+	// Query reads at the current applied state.
+	Query(q []byte) ([]byte, error)
+	// Applied is the position of the state in memory.
+	Applied() Applied
+	// Flush makes everything applied durable and returns that position.
+	Flush() (durable Applied, err error)
+	// Durable is the position that a crash would leave.
+	Durable() Applied
+	// StreamSnapshot writes a consistent durable image with its position inside.
+	StreamSnapshot(w io.Writer) (Applied, error)
+	// InstallSnapshot replaces the whole state, durably, by the file at path:
+	// synced, on the file system of Config.Dir, and the callee's to rename away.
+	// An error that wraps ErrBadSnapshot says that the old state is untouched;
+	// any other is fatal.
+	InstallSnapshot(path string) (Applied, error)
+	Close() error
+}
+
+// Transport carries raft traffic between hosts.
+type Transport interface {
+	// SendRaft queues payload, which it then owns, for one peer: in order, one
+	// way, possibly lost. It never blocks; false says there was no room.
+	SendRaft(to ReplicaID, payload []byte) bool
+	// SendSnapshot streams r on a connection of its own and returns after the
+	// receiver's HandleSnapshot did, with its error.
+	SendSnapshot(ctx context.Context, to ReplicaID, head []byte, r io.Reader) error
+}
+
+// ConfChange alters the members of a group. One that adds voters and removes
+// voters at once goes through a joint configuration.
+type ConfChange struct {
+	AddLearners []ReplicaID // new replicas that follow without a vote
+	Promote     []ReplicaID // learners that become voters
+	Remove      []ReplicaID // voters or learners that leave
+}
+
+// Role is what a replica is in its group at the moment.
+type Role string
+
+const (
+	RoleFollower  Role = "follower"
+	RoleCandidate Role = "candidate"
+	RoleLeader    Role = "leader"
+	RoleLearner   Role = "learner"
+	RoleHalted    Role = "halted"
+)
+
+// GroupStatus is a recent view of one local replica.
+type GroupStatus struct {
+	Group                 GroupID
+	Leader                ReplicaID
+	Term                  uint64
+	Commit                uint64
+	Applied, Durable      uint64
+	FirstIndex, LastIndex uint64
+	Voters, Learners      []ReplicaID
+	VotersOutgoing        []ReplicaID // not empty while a joint change is under way
+	Role                  Role
+	Epoch                 uint32
+	Halted                error               // why the group stopped, if it did
+	Match                 map[ReplicaID]Match // at the leader: how far each member is
+}
+
+// Match is the leader's view of one member.
+type Match struct {
+	Index  uint64
+	Active bool // heard from within the last election timeout
+}
