@@ -81,6 +81,10 @@ type BucketMark struct {
 	Name string   `cbor:"1,keyasint"`
 	ID   BucketID `cbor:"2,keyasint"`
 	Mark bool     `cbor:"3,keyasint,omitempty"` // set or clear Deleting
+	// Attempt is the Deleting mark that a clear or a drop belongs to; ErrConflict
+	// if another one stands. Setting a mark that stands already is ErrConflict
+	// too, unless Attempt names it: that takes an interrupted deletion over.
+	Attempt int64 `cbor:"4,keyasint,omitempty"`
 }
 
 // PutConfig replaces one configuration value of the region. Value is opaque

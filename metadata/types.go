@@ -64,6 +64,12 @@ type Checksum struct {
 	Value     string `cbor:"3,keyasint,omitempty"` // base64; composite ones end in -N
 }
 
+// Sums is what is computed over the bytes of an upload as they go by.
+type Sums struct {
+	MD5      string   // hex: the ETag of a simple object or part
+	Checksum Checksum // Algorithm "" = none was asked for
+}
+
 // Attributes is what a client says about an object and gets back unchanged.
 type Attributes struct {
 	ContentType        string            `cbor:"1,keyasint,omitempty"`

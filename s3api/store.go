@@ -36,10 +36,7 @@ type Body interface {
 }
 
 // Sums is what the door computed while the bytes went by.
-type Sums struct {
-	MD5      string            // hex: the ETag of a simple object or part
-	Checksum metadata.Checksum // Algorithm "" = none was asked for
-}
+type Sums = metadata.Sums
 
 // PutRequest stores one object. Bytes is the exact size of Body.
 type PutRequest struct {

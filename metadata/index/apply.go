@@ -48,7 +48,7 @@ func (ix *Index) ApplyBatch(entries []Entry, conf []byte) ([][]byte, error) {
 func (ix *Index) apply(raw []byte) ([]byte, error) {
 	c, err := metadata.ParseCommand(raw)
 	if err != nil {
-		return nil, err // an entry that this binary does not know: halt
+		return nil, fmt.Errorf("%w: %w", ErrNewer, err)
 	}
 	if at, ok := ix.requests[c.Request]; ok {
 		return append([]byte(nil), ix.t.requests.Get(timeKey(at, c.Request[:]))...), nil
@@ -89,8 +89,7 @@ func (ix *Index) dispatch(c metadata.Command) ([]byte, error) {
 	case metadata.CmdDropGarbage:
 		return run(c, ix.dropGarbage)
 	}
-	// A halt, not an answer: replicas of different versions must not diverge.
-	return nil, fmt.Errorf("command kind %d is of a newer version", c.Kind)
+	return nil, fmt.Errorf("%w: command kind %d", ErrNewer, c.Kind)
 }
 
 // run decodes the body of a command and encodes the answer of its handler.

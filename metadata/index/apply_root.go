@@ -45,6 +45,9 @@ func (ix *Index) markBucket(m metadata.BucketMark) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if b.Deleting != m.Attempt {
+		return nil, metadata.ErrConflict
+	}
 	b.Deleting = 0
 	if m.Mark {
 		b.Deleting = ix.lastTime
@@ -58,8 +61,8 @@ func (ix *Index) dropBucket(m metadata.BucketMark) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if b.Deleting == 0 {
-		return nil, metadata.ErrConflict // somebody lifted the fences meanwhile
+	if b.Deleting == 0 || b.Deleting != m.Attempt {
+		return nil, metadata.ErrConflict // the fences are not those of this attempt
 	}
 	return nil, ix.t.buckets.Delete([]byte(m.Name))
 }

@@ -32,8 +32,16 @@ var (
 	tableRequests  = []byte("requests")
 )
 
-// ErrFormat: the file is not an index of a version that this binary reads.
-var ErrFormat = errors.New("index: unknown format")
+var (
+	// ErrFormat: the file is not an index of a version that this binary reads.
+	ErrFormat = errors.New("index: unknown format")
+	// ErrNewer: an entry that this binary does not know; it must not be passed
+	// over, or replicas of different versions would diverge.
+	ErrNewer = errors.New("index: entry of an unknown version")
+	// ErrBadSnapshot: the file offered as a snapshot was refused, and the state
+	// is as it was.
+	ErrBadSnapshot = errors.New("index: snapshot refused")
+)
 
 // Applied is the place in the log up to which entries are in the state.
 type Applied struct {
@@ -201,7 +209,7 @@ func (ix *Index) StreamSnapshot(w io.Writer) (Applied, error) {
 // must lie on the same file system; the file is moved.
 func (ix *Index) InstallSnapshot(path string) (Applied, error) {
 	if err := checkSnapshot(path); err != nil {
-		return Applied{}, err
+		return Applied{}, fmt.Errorf("%w: %w", ErrBadSnapshot, err)
 	}
 	ix.mu.Lock()
 	defer ix.mu.Unlock()

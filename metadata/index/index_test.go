@@ -229,14 +229,19 @@ func TestBucketsAndFences(t *testing.T) {
 	if err := h.do(metadata.CmdDropBucket, metadata.BucketMark{Name: "photos", ID: bucketA}); !errors.Is(err, metadata.ErrConflict) {
 		t.Fatalf("an unmarked bucket was dropped: %v", err)
 	}
-	h.must(h.do(metadata.CmdMarkBucket, metadata.BucketMark{Name: "photos", ID: bucketA, Mark: true}))
+	raw, err := h.apply(h.command(metadata.CmdMarkBucket, metadata.BucketMark{Name: "photos", ID: bucketA, Mark: true}))
+	h.must(err)
+	h.must(metadata.DecodeBody(raw, &b))
+	if err := h.do(metadata.CmdMarkBucket, metadata.BucketMark{Name: "photos", ID: bucketA, Mark: true}); !errors.Is(err, metadata.ErrConflict) {
+		t.Fatalf("a second deletion began beside the first: %v", err)
+	}
 	h.must(h.do(metadata.CmdFenceBucket, metadata.Fence{Bucket: bucketA}))
 	if err := h.do(metadata.CmdPutVersion, metadata.PutVersion{Version: version("k", "a")}); !errors.Is(err, metadata.ErrNoSuchBucket) {
 		t.Fatalf("a fenced bucket took an object: %v", err)
 	}
 	h.must(h.do(metadata.CmdFenceBucket, metadata.Fence{Bucket: bucketA, Lift: true}))
 	h.must(h.do(metadata.CmdPutVersion, metadata.PutVersion{Version: version("k", "a")}))
-	h.must(h.do(metadata.CmdDropBucket, metadata.BucketMark{Name: "photos", ID: bucketA}))
+	h.must(h.do(metadata.CmdDropBucket, metadata.BucketMark{Name: "photos", ID: bucketA, Attempt: b.Deleting}))
 	if err := h.query(metadata.QueryBucket, metadata.BucketName{Name: "photos"}, nil); !errors.Is(err, metadata.ErrNoSuchBucket) {
 		t.Fatal(err)
 	}

@@ -1,0 +1,126 @@
+package catalog
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+
+	"bivalve/metadata"
+	"bivalve/metadata/replica"
+)
+
+// CreateBucket makes a bucket of a new id.
+func (c *Catalog) CreateBucket(ctx context.Context, name string) (metadata.Bucket, error) {
+	b := metadata.Bucket{Name: name}
+	if _, err := rand.Read(b.ID[:]); err != nil {
+		return b, fmt.Errorf("bucket id: %w", err)
+	}
+	err := c.change(ctx, Root, metadata.CmdCreateBucket, b, &b)
+	return b, err
+}
+
+// GetBucket looks at this node's copy of the root group first; a bucket that is
+// not there may have been made a moment ago through another node, so "no such
+// bucket" is only said after asking the leader. One that is there but was just
+// deleted is refused by the fences of its partitions.
+func (c *Catalog) GetBucket(ctx context.Context, name string) (metadata.Bucket, error) {
+	var b metadata.Bucket
+	err := c.readLocal(metadata.QueryBucket, metadata.BucketName{Name: name}, &b)
+	if err == nil {
+		return b, nil
+	}
+	err = c.read(ctx, Root, metadata.QueryBucket, metadata.BucketName{Name: name}, &b)
+	return b, err
+}
+
+// GetBucketNow is GetBucket without the shortcut: it sees a deletion at once.
+func (c *Catalog) GetBucketNow(ctx context.Context, name string) (metadata.Bucket, error) {
+	var b metadata.Bucket
+	err := c.read(ctx, Root, metadata.QueryBucket, metadata.BucketName{Name: name}, &b)
+	return b, err
+}
+
+// ListBuckets is one page of buckets by name.
+func (c *Catalog) ListBuckets(ctx context.Context, q metadata.BucketPage) (metadata.Buckets, error) {
+	var out metadata.Buckets
+	err := c.read(ctx, Root, metadata.QueryBuckets, q, &out)
+	return out, err
+}
+
+// DeleteBucket proves a bucket empty and drops it: mark it in the root group,
+// fence it in every partition (each says no if it holds anything of it), drop
+// it. Until the drop the bucket exists; if any partition says no, the mark is
+// cleared and the fences are lifted. A crash in between leaves a marked bucket,
+// which FinishDelete brings to either end (law L6: the same code). ErrConflict
+// while another deletion of the bucket runs.
+func (c *Catalog) DeleteBucket(ctx context.Context, name string) error {
+	b, err := c.GetBucketNow(ctx, name)
+	if err != nil {
+		return err
+	}
+	// A look first, so that asking to delete a bucket in use does not fence it.
+	rows, err := c.ListObjects(ctx, metadata.ObjectPage{Bucket: b.ID, Limit: 1})
+	if err != nil {
+		return err
+	}
+	uploads, err := c.ListUploads(ctx, metadata.UploadPage{Bucket: b.ID, Limit: 1})
+	if err != nil {
+		return err
+	}
+	if len(rows.Rows)+len(uploads.Rows) > 0 {
+		return metadata.ErrBucketNotEmpty
+	}
+	b.Deleting = 0
+	return c.FinishDelete(ctx, b)
+}
+
+// FinishDelete begins a deletion, or takes over the one whose mark b carries.
+func (c *Catalog) FinishDelete(ctx context.Context, b metadata.Bucket) error {
+	err := c.change(ctx, Root, metadata.CmdMarkBucket,
+		metadata.BucketMark{Name: b.Name, ID: b.ID, Mark: true, Attempt: b.Deleting}, &b)
+	if err != nil {
+		return err
+	}
+	for g := 1; g <= c.cfg.Partitions; g++ {
+		err := c.change(ctx, replica.GroupID(g), metadata.CmdFenceBucket, metadata.Fence{Bucket: b.ID}, nil)
+		if errors.Is(err, metadata.ErrBucketNotEmpty) {
+			return errors.Join(metadata.ErrBucketNotEmpty, c.reopen(ctx, b))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return c.change(ctx, Root, metadata.CmdDropBucket, metadata.BucketMark{Name: b.Name, ID: b.ID, Attempt: b.Deleting}, nil)
+}
+
+// reopen lifts the fences, then clears the mark, so that a crash in between is
+// still known as an interrupted deletion.
+func (c *Catalog) reopen(ctx context.Context, b metadata.Bucket) error {
+	for g := 1; g <= c.cfg.Partitions; g++ {
+		if err := c.change(ctx, replica.GroupID(g), metadata.CmdFenceBucket, metadata.Fence{Bucket: b.ID, Lift: true}, nil); err != nil {
+			return err
+		}
+	}
+	return c.change(ctx, Root, metadata.CmdMarkBucket, metadata.BucketMark{Name: b.Name, ID: b.ID, Attempt: b.Deleting}, nil)
+}
+
+// GetConfig lists the configuration values whose key has the prefix.
+func (c *Catalog) GetConfig(ctx context.Context, prefix string) ([]metadata.ConfigValue, error) {
+	var out metadata.ConfigValues
+	err := c.read(ctx, Root, metadata.QueryConfig, metadata.ConfigPrefix{Prefix: prefix}, &out)
+	return out.Values, err
+}
+
+// GetConfigLocal is this node's copy, which may be a moment old.
+func (c *Catalog) GetConfigLocal(prefix string) ([]metadata.ConfigValue, error) {
+	var out metadata.ConfigValues
+	err := c.readLocal(metadata.QueryConfig, metadata.ConfigPrefix{Prefix: prefix}, &out)
+	return out.Values, err
+}
+
+// PutConfig replaces one value; see metadata.PutConfig for its condition.
+func (c *Catalog) PutConfig(ctx context.Context, p metadata.PutConfig) (revision uint64, err error) {
+	err = c.change(ctx, Root, metadata.CmdPutConfig, p, &revision)
+	return revision, err
+}

@@ -1,0 +1,60 @@
+package catalog
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"bivalve/metadata/index"
+	"bivalve/metadata/replica"
+)
+
+// OpenStateMachine opens the index at path as the state of one group.
+func OpenStateMachine(path string) (replica.StateMachine, error) {
+	ix, err := index.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	return stateMachine{ix}, nil
+}
+
+// stateMachine fits an index to what replica asks for; neither knows the other.
+type stateMachine struct{ ix *index.Index }
+
+func (s stateMachine) ApplyBatch(entries []replica.Entry, conf []byte) ([][]byte, error) {
+	batch := make([]index.Entry, len(entries))
+	for i, e := range entries {
+		batch[i] = index.Entry(e)
+	}
+	results, err := s.ix.ApplyBatch(batch, conf)
+	if errors.Is(err, index.ErrNewer) {
+		err = fmt.Errorf("%w: %w", replica.ErrHalt, err)
+	}
+	return results, err
+}
+
+func (s stateMachine) Query(q []byte) ([]byte, error) { return s.ix.Query(q) }
+
+func (s stateMachine) Applied() replica.Applied { return replica.Applied(s.ix.Applied()) }
+
+func (s stateMachine) Durable() replica.Applied { return replica.Applied(s.ix.Durable()) }
+
+func (s stateMachine) Flush() (replica.Applied, error) {
+	at, err := s.ix.Flush()
+	return replica.Applied(at), err
+}
+
+func (s stateMachine) StreamSnapshot(w io.Writer) (replica.Applied, error) {
+	at, err := s.ix.StreamSnapshot(w)
+	return replica.Applied(at), err
+}
+
+func (s stateMachine) InstallSnapshot(path string) (replica.Applied, error) {
+	at, err := s.ix.InstallSnapshot(path)
+	if errors.Is(err, index.ErrBadSnapshot) {
+		err = fmt.Errorf("%w: %w", replica.ErrBadSnapshot, err)
+	}
+	return replica.Applied(at), err
+}
+
+func (s stateMachine) Close() error { return s.ix.Close() }

@@ -1,0 +1,229 @@
+package object
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sort"
+	"sync"
+	"time"
+
+	"bivalve/cluster"
+	"bivalve/erasure"
+	"bivalve/metadata"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// chunksInFlight is how many chunks of one request are in memory: one filling
+// from the socket while the one before it is encoded and sent.
+const chunksInFlight = 2
+
+// maxBlobBytes bounds a blob by its chunk numbers and by S3's largest PUT.
+const maxBlobBytes = metadata.MaxPartBytes
+
+// writeBlob stores size bytes of body as a new blob. When it returns without
+// error every chunk is durable (law L1). On error what was written is removed in
+// the background: no commit was proposed, so nobody can know the blob.
+func (s *Store) writeBlob(ctx context.Context, partition uint16, body io.Reader, size int64) (*metadata.Blob, error) {
+	if size <= 0 || size > maxBlobBytes {
+		return nil, fmt.Errorf("%w: blob of %d bytes", cluster.ErrInvalid, size)
+	}
+	layout := s.cfg.Region.Layout()
+	if layout == nil {
+		return nil, fmt.Errorf("%w: the region has no layout yet", metadata.ErrUnavailable)
+	}
+	geo := erasure.Geometry{K: int(layout.Profile.K), M: int(layout.Profile.M)}
+	codec, err := s.codecs.Get(geo)
+	if err != nil {
+		return nil, err
+	}
+	var random [8]byte
+	if err := s.cfg.Random(random[:]); err != nil {
+		return nil, fmt.Errorf("blob id: %w", err)
+	}
+	blob := &metadata.Blob{
+		ID:      metadata.BlobID(cluster.NewBlobID(partition, s.cfg.Now().UnixMilli(), random)),
+		Bytes:   size,
+		Profile: metadata.Profile{K: layout.Profile.K, M: layout.Profile.M},
+	}
+	w := &blobWriter{s: s, blob: blob, codec: codec, geo: geo}
+	if err := w.copy(ctx, body); err != nil {
+		s.discard(blob)
+		return nil, err
+	}
+	w.finish()
+	return blob, nil
+}
+
+// blobWriter collects what the chunks of one blob have to say.
+type blobWriter struct {
+	s     *Store
+	blob  *metadata.Blob
+	codec *erasure.Codec
+	geo   erasure.Geometry
+
+	mu   sync.Mutex
+	risk map[cluster.Zone]bool
+}
+
+// copy reads chunk after chunk and lets up to chunksInFlight be on their way.
+func (w *blobWriter) copy(ctx context.Context, body io.Reader) error {
+	g, gctx := errgroup.WithContext(ctx)
+	slots := make(chan struct{}, chunksInFlight)
+	n := chunks(w.blob.Bytes)
+	read := func() error {
+		for c := range n {
+			select {
+			case slots <- struct{}{}:
+			case <-gctx.Done():
+				return context.Cause(gctx)
+			}
+			buf, err := w.fill(gctx, body, c)
+			if err != nil {
+				return err
+			}
+			send := func() error {
+				defer func() { buf.free(); <-slots }()
+				return w.writeChunk(gctx, c, buf)
+			}
+			if n == 1 {
+				return send() // no second chunk to read meanwhile
+			}
+			g.Go(send)
+		}
+		return nil
+	}
+	err := read()
+	return errors.Join(g.Wait(), err)
+}
+
+// chunkBuffer is the memory of one chunk: its shards lie one behind the other,
+// the systematic ones first, so the chunk's bytes are its beginning.
+type chunkBuffer struct {
+	s      *Store
+	mem    []byte
+	shards [][]byte
+}
+
+func (b *chunkBuffer) free() {
+	n := int64(len(b.mem))
+	b.s.cfg.Buffers.Put(b.mem)
+	b.s.release(n)
+}
+
+// fill reads one chunk from the body. After the last it also reads the end,
+// which is where a body says that it does not hold together.
+func (w *blobWriter) fill(ctx context.Context, body io.Reader, chunk uint32) (*chunkBuffer, error) {
+	length := chunkBytes(w.blob.Bytes, chunk)
+	shard := w.geo.ShardBytes(length)
+	total := shard * w.geo.Shards()
+	if err := w.s.reserve(ctx, int64(total)); err != nil {
+		return nil, err
+	}
+	b := &chunkBuffer{s: w.s, mem: w.s.cfg.Buffers.Get(total), shards: make([][]byte, w.geo.Shards())}
+	for i := range b.shards {
+		b.shards[i] = b.mem[i*shard : (i+1)*shard : (i+1)*shard]
+	}
+	_, err := io.ReadFull(body, b.mem[:length])
+	if err == nil && chunk+1 == chunks(w.blob.Bytes) {
+		err = readEnd(body)
+	}
+	if err != nil {
+		b.free()
+		return nil, err
+	}
+	clear(b.mem[length : w.geo.K*shard])
+	return b, nil
+}
+
+// readEnd expects the body to end here, well.
+func readEnd(body io.Reader) error {
+	var one [1]byte
+	n, err := io.ReadFull(body, one[:])
+	switch {
+	case n != 0:
+		return fmt.Errorf("%w: body is longer than declared", cluster.ErrInvalid)
+	case err == io.EOF:
+		return nil
+	default:
+		return err
+	}
+}
+
+// noted keeps what is particular about a chunk.
+func (w *blobWriter) noted(n metadata.ChunkNote, risky [2]bool, zones [2]cluster.Zone) {
+	if n.Attempt == 0 && n.Missing == 0 {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.blob.Notes = append(w.blob.Notes, n)
+	for z, r := range risky {
+		if r {
+			if w.risk == nil {
+				w.risk = map[cluster.Zone]bool{}
+			}
+			w.risk[zones[z]] = true
+		}
+	}
+}
+
+// finish puts the notes in order.
+func (w *blobWriter) finish() {
+	sort.Slice(w.blob.Notes, func(i, j int) bool { return w.blob.Notes[i].Chunk < w.blob.Notes[j].Chunk })
+	for z := range w.risk {
+		w.blob.AtRisk = append(w.blob.AtRisk, string(z))
+	}
+	sort.Strings(w.blob.AtRisk)
+}
+
+// discardTimeout bounds the clean-up of one failed write; the sweeper finds what
+// it leaves.
+const discardTimeout = 30 * time.Second
+
+// discard removes the shards of a blob that certainly no version references. It
+// works in the background, detached from the request on purpose: the client is
+// gone or has its answer.
+func (s *Store) discard(b *metadata.Blob) {
+	s.cleaning.Add(1)
+	go func() {
+		defer s.cleaning.Done()
+		ctx, cancel := context.WithTimeout(s.closing, discardTimeout)
+		defer cancel()
+		if err := s.RemoveBlob(ctx, b); err != nil {
+			s.cfg.Logger.Debug("shards of a failed write are left to the sweeper", "blob", b.ID.String(), "err", err)
+		}
+	}()
+}
+
+// RemoveBlob deletes every shard of a blob; nil means that none is left on any
+// disk of the layout.
+func (s *Store) RemoveBlob(ctx context.Context, b *metadata.Blob) error {
+	layout := s.cfg.Region.Layout()
+	if layout == nil {
+		return fmt.Errorf("%w: the region has no layout yet", metadata.ErrUnavailable)
+	}
+	byDisk := map[cluster.DiskID][]cluster.ShardKey{}
+	nodes := map[cluster.DiskID]cluster.Disk{}
+	for c := range chunks(b.Bytes) {
+		p, _ := find(layout, b, c)
+		for i := range p.geo.Shards() {
+			d := p.disk(i)
+			byDisk[d.ID] = append(byDisk[d.ID], p.key(cluster.BlobID(b.ID), c, i))
+			nodes[d.ID] = d
+		}
+	}
+	var g errgroup.Group // no shared context: one disk's failure must not stop the others
+	g.SetLimit(8)
+	for id, keys := range byDisk {
+		g.Go(func() error {
+			if !s.cfg.Region.DiskUp(nodes[id]) {
+				return fmt.Errorf("%w: disk %s", cluster.ErrUnreachable, id)
+			}
+			return s.cfg.Shards.DeleteShards(ctx, nodes[id].Node, id, keys)
+		})
+	}
+	return g.Wait()
+}

@@ -1,0 +1,62 @@
+package object
+
+import (
+	"fmt"
+
+	"bivalve/cluster"
+	"bivalve/erasure"
+)
+
+// halves counts the shards of one chunk by the two zones of its placement
+// group: index 0 is the zone of the systematic shards.
+type halves [2]int
+
+// durable is the quorum rule of a write, and the only place where it is stated:
+// every zone that is up holds at least k shards, so that it alone can rebuild
+// the chunk; and k+m are written in all, so that what is left can lose m more.
+// down is the agreed fact about each zone, never a failed call of our own.
+func durable(g erasure.Geometry, written halves, down [2]bool) bool {
+	if written[0]+written[1] < g.PerZone() {
+		return false
+	}
+	for z := range written {
+		if !down[z] && written[z] < g.K {
+			return false
+		}
+	}
+	return true
+}
+
+// atRisk tells for each zone whether losing it would lose the chunk.
+func atRisk(g erasure.Geometry, written halves) [2]bool {
+	return [2]bool{written[1] < g.K, written[0] < g.K}
+}
+
+// QuorumError says how a chunk fell short.
+type QuorumError struct {
+	Op      string // "write" or "read"
+	Need    int    // shards in all
+	Got     halves
+	Zones   [2]cluster.Zone
+	Causes  []error // a few of them
+	Skipped int     // shards known to be missing or on disks that are down
+}
+
+func (e *QuorumError) Error() string {
+	s := fmt.Sprintf("%s of a chunk: %d shards in zone %s and %d in zone %s, need %d in all and enough in each",
+		e.Op, e.Got[0], e.Zones[0], e.Got[1], e.Zones[1], e.Need)
+	for _, c := range e.Causes {
+		s += "; " + c.Error()
+	}
+	return s
+}
+
+// Unwrap lets errors.Is find ErrNoQuorum and the causes.
+func (e *QuorumError) Unwrap() []error { return append([]error{ErrNoQuorum}, e.Causes...) }
+
+// cause keeps a few errors, not one per shard.
+func (e *QuorumError) cause(err error) {
+	if err != nil && len(e.Causes) < 3 {
+		e.Causes = append(e.Causes, err)
+	}
+}
