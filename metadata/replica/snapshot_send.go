@@ -2,6 +2,7 @@ package replica
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -10,9 +11,9 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 )
 
-// snapshotTimeout ends a transfer that makes no sense any more; the log has
-// moved on by then.
-const snapshotTimeout = time.Hour
+// snapshotStall ends a transfer of which the receiver has taken nothing for so
+// long, or whose end it has not confirmed.
+const snapshotStall = time.Minute
 
 // snapshotJob is one snapshot on its way to one peer.
 type snapshotJob struct {
@@ -59,8 +60,8 @@ func (g *group) sendSnapshot(m *raftpb.Message) {
 
 // run streams the image; the pipe's writer ends before it returns.
 func (j *snapshotJob) run() error {
-	ctx, cancel := context.WithTimeout(context.Background(), snapshotTimeout)
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(context.Background())
+	defer cancel(nil)
 	pr, pw := io.Pipe()
 	wrote := make(chan error, 1)
 	go func() {
@@ -68,24 +69,27 @@ func (j *snapshotJob) run() error {
 		pw.CloseWithError(err) // nil means EOF
 		wrote <- err
 	}()
-	// The host's end must not wait for a peer that hangs.
-	unhook := context.AfterFunc(ctx, func() { pr.CloseWithError(context.Cause(ctx)) })
-	stopped := make(chan struct{})
+	stalled := time.AfterFunc(snapshotStall, func() {
+		cancel(fmt.Errorf("receiver took nothing for %v", snapshotStall))
+	})
+	defer stalled.Stop()
+	// Neither a peer that hangs nor the end of this host may leave the writer behind.
+	defer context.AfterFunc(ctx, func() { pr.CloseWithError(context.Cause(ctx)) })()
+	ended := make(chan struct{})
+	defer close(ended)
 	go func() {
 		select {
 		case <-j.g.h.stop:
-			cancel()
-		case <-stopped:
+			cancel(ErrClosed)
+		case <-ended:
 		}
 	}()
-	err := j.g.h.cfg.Transport.SendSnapshot(ctx, j.to, j.head, pr)
-	close(stopped)
-	unhook()
+	err := j.g.h.cfg.Transport.SendSnapshot(ctx, j.to, j.head, readerFunc(func(p []byte) (int, error) {
+		stalled.Reset(snapshotStall)
+		return pr.Read(p)
+	}))
 	pr.CloseWithError(io.ErrClosedPipe)
-	if werr := <-wrote; err == nil && werr != nil {
-		err = werr
-	}
-	return err
+	return errors.Join(err, <-wrote)
 }
 
 func (j *snapshotJob) stream(w io.Writer) error {
