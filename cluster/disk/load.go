@@ -1,0 +1,131 @@
+package disk
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+
+	"bivalve/cluster"
+	"bivalve/cluster/disk/vfs"
+)
+
+// load opens the index and brings it up from the segments.
+func (d *Disk) load() error {
+	meta, err := d.openTable()
+	if err != nil {
+		return err
+	}
+	d.seq.Store(meta.seq)
+	for _, ms := range d.manifest.segments {
+		s := d.newSegment(ms.number, ms.kind)
+		s.sealed = ms.sealed
+		if st, ok := meta.segments[ms.number]; ok && meta.complete {
+			s.end, s.live, s.tombs, s.punched, s.shards = st.end, st.live, st.tombs, st.punched, st.shards
+			d.shards += st.shards
+		}
+		d.segments[ms.number] = s
+	}
+	r := &replay{d: d, tombs: map[cluster.ShardKey]uint64{}}
+	for _, ms := range d.manifest.segments {
+		if err := d.loadSegment(r, d.segments[ms.number], ms.length); err != nil {
+			return err
+		}
+	}
+	if !meta.complete || r.damaged > 0 || d.index.count >= flushRows {
+		return d.checkpoint(true)
+	}
+	return nil
+}
+
+func (d *Disk) loadSegment(r *replay, s *segment, sealedLength int64) error {
+	f, err := d.fs.OpenRead(s.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		d.log.Error("segment is missing; its shards are lost here", "segment", s.number, "shards", s.shards)
+		d.shards -= s.shards
+		delete(d.segments, s.number)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	err = d.loadOpenSegment(r, s, f, sealedLength)
+	return errors.Join(err, f.Close())
+}
+
+func (d *Disk) loadOpenSegment(r *replay, s *segment, f vfs.File, sealedLength int64) error {
+	size, err := f.Size()
+	if err != nil {
+		return err
+	}
+	page := make([]byte, pageBytes)
+	if _, err = f.ReadVec([][]byte{page}, 0); err == nil {
+		err = checkSuperblock(page, d.owner, s.number, s.kind)
+	}
+	damaged := err != nil
+	if damaged {
+		// The records name the segment themselves, so they still count; but it gets
+		// no more of them.
+		d.log.Error("superblock is damaged", "segment", s.number, "err", err)
+	}
+	committed := max(s.end, sealedLength)
+	end, durable, err := r.segment(s, f, size)
+	if err != nil {
+		return err
+	}
+	if end < committed && size < committed {
+		d.log.Error("segment was cut short; shards are lost here", "segment", s.number, "bytes", size, "committed", committed)
+		damaged = true
+	}
+	s.end = max(s.end, end)
+	if s.sealed {
+		return nil
+	}
+	return d.writerOf(s.kind).resume(s, size, durable, r.torn, damaged)
+}
+
+// openTable opens the index, or begins a new one when it cannot be trusted.
+func (d *Disk) openTable() (checkpointMeta, error) {
+	if !isReal(d.fs) {
+		t := &memTable{}
+		d.index.table = t
+		return t.meta()
+	}
+	name := filepath.Join(d.cfg.Dir, indexName)
+	meta, err := d.tryTable(name)
+	if err == nil && meta.complete {
+		return meta, nil
+	}
+	if err != nil {
+		d.log.Warn("index cannot be used; rebuilding it from the segments", "err", err)
+	}
+	if d.index.table != nil {
+		if err := d.index.table.close(); err != nil && !errors.Is(err, errIndex) {
+			return meta, err
+		}
+		d.index.table = nil
+	}
+	if err := d.fs.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return meta, err
+	}
+	meta, err = d.tryTable(name)
+	if err != nil {
+		return meta, fmt.Errorf("%w: new index: %w", cluster.ErrDiskFailed, err)
+	}
+	return meta, nil
+}
+
+func (d *Disk) tryTable(name string) (checkpointMeta, error) {
+	t, err := openBolt(name, d.owner)
+	if err != nil {
+		return checkpointMeta{}, err
+	}
+	d.index.table = t
+	return t.meta()
+}
+
+// isReal tells whether bbolt can open files of this file system by name.
+func isReal(f vfs.FS) bool {
+	_, ok := vfs.Unwrap(f).(vfs.Real)
+	return ok
+}

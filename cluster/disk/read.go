@@ -1,0 +1,223 @@
+package disk
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"syscall"
+
+	"bivalve/cluster"
+)
+
+// MaxListLimit bounds one page of List.
+const MaxListLimit = 10_000
+
+// Read puts the blocks of r, or those of them that the shard has, at the start
+// of dst and returns their stored sums. The payload is not verified: whoever
+// serves the client does that. ErrInvalid when dst is too small or the range
+// begins past the shard, ErrNotFound, ErrCorrupt when what is stored is not the
+// record that was asked for, ErrDiskFailed when the disk cannot be read.
+func (d *Disk) Read(ctx context.Context, key cluster.ShardKey, r cluster.BlockRange, dst []byte) (cluster.BlockRead, error) {
+	if err := d.enter(); err != nil {
+		return cluster.BlockRead{}, err
+	}
+	defer d.users.Done()
+	if err := ctx.Err(); err != nil {
+		return cluster.BlockRead{}, err
+	}
+	out, err := d.read(key, r, dst)
+	if err != nil {
+		return out, fmt.Errorf("disk %s: read %s: %w", d.owner.disk, key, err)
+	}
+	return out, nil
+}
+
+func (d *Disk) read(key cluster.ShardKey, r cluster.BlockRange, dst []byte) (cluster.BlockRead, error) {
+	for {
+		p, found, err := d.lookup(key)
+		if err != nil {
+			return cluster.BlockRead{}, err
+		}
+		if !found {
+			return cluster.BlockRead{}, cluster.ErrNotFound
+		}
+		out, err := d.readAt(key, p, r, dst)
+		if err != nil && errors.Is(err, cluster.ErrInvalid) {
+			return out, err
+		}
+		// The record may have been deleted, and its space given back, under this
+		// read. If it is not what counts any more, nothing read here does.
+		now, found, lerr := d.lookup(key)
+		switch {
+		case lerr != nil:
+			return cluster.BlockRead{}, lerr
+		case !found:
+			return cluster.BlockRead{}, cluster.ErrNotFound
+		case now == p, now.seq == p.seq && err == nil:
+			if err == nil {
+				d.metrics.read(out.Bytes)
+			} else {
+				d.metrics.readFailed()
+			}
+			return out, err
+		}
+	}
+}
+
+func (d *Disk) readAt(key cluster.ShardKey, p place, r cluster.BlockRange, dst []byte) (cluster.BlockRead, error) {
+	length, blocks := int(p.length), cluster.Blocks(int(p.length))
+	if int64(r.First) >= int64(blocks) {
+		return cluster.BlockRead{}, fmt.Errorf("%w: block %d of %d", cluster.ErrInvalid, r.First, blocks)
+	}
+	first, last := int(r.First), blocks
+	if r.Count > 0 && int64(r.Count) < int64(blocks-first) {
+		last = first + int(r.Count)
+	}
+	from, to := first*cluster.BlockBytes, min(last*cluster.BlockBytes, length)
+	if len(dst) < to-from {
+		return cluster.BlockRead{}, fmt.Errorf("%w: buffer of %d bytes for %d", cluster.ErrInvalid, len(dst), to-from)
+	}
+	d.mu.RLock()
+	s := d.segments[p.segment]
+	d.mu.RUnlock()
+	if s == nil {
+		return cluster.BlockRead{}, cluster.ErrNotFound
+	}
+	f, err := d.handles.get(s)
+	if err != nil {
+		return cluster.BlockRead{}, readError(err)
+	}
+	defer d.handles.put(f)
+
+	payloadAt := s.shape.payloadAt(p.length)
+	head := GetBuffer(int(payloadAt))
+	defer PutBuffer(head)
+	want := dst[:to-from]
+	if from == 0 { // header and payload in one call
+		err = readFull(f, [][]byte{head, want}, p.offset)
+	} else {
+		if err = readFull(f, [][]byte{head}, p.offset); err == nil {
+			err = readFull(f, [][]byte{want}, p.offset+payloadAt+int64(from))
+		}
+	}
+	if err != nil {
+		return cluster.BlockRead{}, err
+	}
+	h, _, err := parseHeader(head, s.seed, p.offset, nil)
+	if err != nil {
+		return cluster.BlockRead{}, fmt.Errorf("%w: %w", cluster.ErrCorrupt, err)
+	}
+	if h.kind != kindShard || h.key != key || h.gen != p.gen || h.length != p.length || h.seq != p.seq {
+		return cluster.BlockRead{}, fmt.Errorf("%w: found %s generation %d", cluster.ErrCorrupt, h.key, h.gen)
+	}
+	return cluster.BlockRead{ShardBytes: length, Bytes: to - from, Sums: h.sums[first:last]}, nil
+}
+
+func readFull(f *handle, bufs [][]byte, off int64) error {
+	_, err := f.file.ReadVec(bufs, off)
+	return readError(err)
+}
+
+func readError(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, io.EOF), errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%w: segment is cut short: %w", cluster.ErrCorrupt, err)
+	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
+		return fmt.Errorf("%w: %w", cluster.ErrOverloaded, err)
+	}
+	return fmt.Errorf("%w: %w", cluster.ErrDiskFailed, err)
+}
+
+// Stat describes a stored shard out of the index, without reading it.
+func (d *Disk) Stat(key cluster.ShardKey) (cluster.ShardInfo, error) {
+	if err := d.enter(); err != nil {
+		return cluster.ShardInfo{}, err
+	}
+	defer d.users.Done()
+	p, found, err := d.lookup(key)
+	if err == nil && !found {
+		err = cluster.ErrNotFound
+	}
+	if err != nil {
+		return cluster.ShardInfo{}, fmt.Errorf("disk %s: stat %s: %w", d.owner.disk, key, err)
+	}
+	return info(key, p), nil
+}
+
+func info(key cluster.ShardKey, p place) cluster.ShardInfo {
+	return cluster.ShardInfo{Key: key, Profile: p.profile, Generation: p.gen, Bytes: int(p.length)}
+}
+
+// List returns up to limit shards of pg that follow the given key (nil: from the
+// first), in key order. A page shorter than limit is the last. limit is cut to
+// MaxListLimit.
+func (d *Disk) List(ctx context.Context, pg cluster.PG, after *cluster.ShardKey, limit int) ([]cluster.ShardInfo, error) {
+	if err := d.enter(); err != nil {
+		return nil, err
+	}
+	defer d.users.Done()
+	if limit <= 0 {
+		return nil, fmt.Errorf("disk %s: list: %w: limit %d", d.owner.disk, cluster.ErrInvalid, limit)
+	}
+	limit = min(limit, MaxListLimit)
+	out := make([]cluster.ShardInfo, 0, min(limit, 256))
+	for {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		rows, err := d.index.list(pg, after, limit)
+		if err != nil {
+			return nil, fmt.Errorf("disk %s: list pg %d: %w", d.owner.disk, pg, d.indexFailed(err))
+		}
+		d.mu.RLock()
+		for _, r := range rows {
+			if d.segments[r.place.segment] != nil && len(out) < limit {
+				out = append(out, info(r.key, r.place))
+			}
+		}
+		d.mu.RUnlock()
+		// Rows of segments that are gone do not count; look further if they took room.
+		if len(rows) < limit || len(out) == limit {
+			return out, nil
+		}
+		after = &rows[len(rows)-1].key
+	}
+}
+
+// Usage is the state of a disk at one moment.
+type Usage struct {
+	CapacityBytes int64 // of the file system
+	FreeBytes     int64 // of the file system, less the reserve
+	LiveBytes     int64 // of records that count, headers and padding included
+	DeadBytes     int64 // waiting for compaction
+	Shards        int64
+	Failed        error // why the disk takes no writes, nil if it does
+}
+
+// Usage never blocks on a write. If the file system cannot tell its size, the
+// sizes are zero and Failed says why.
+func (d *Disk) Usage() Usage {
+	u := Usage{Failed: d.failure()}
+	if err := d.enter(); err != nil {
+		u.Failed = err
+		return u
+	}
+	defer d.users.Done()
+	capacity, free, err := d.fs.Space(d.cfg.Dir)
+	if err != nil && u.Failed == nil {
+		u.Failed = fmt.Errorf("disk %s: %w: %w", d.owner.disk, cluster.ErrDiskFailed, err)
+	}
+	u.CapacityBytes, u.FreeBytes = capacity, max(0, free-d.cfg.reserve(capacity))
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	u.Shards = d.shards
+	for _, s := range d.segments {
+		u.LiveBytes += s.live + s.tombs
+		u.DeadBytes += s.dead()
+	}
+	return u
+}

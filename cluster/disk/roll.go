@@ -1,0 +1,202 @@
+package disk
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"syscall"
+
+	"bivalve/cluster"
+	"bivalve/cluster/disk/vfs"
+)
+
+// Space is taken in steps, so that an idle disk does not hold two whole segments.
+const (
+	stepLarge = 64 << 20
+	stepSmall = 4 << 20
+)
+
+// makeRoom has a segment open with space for n more bytes. spare is what may be
+// taken without touching the reserve.
+func (w *writer) makeRoom(n, spare int64) error {
+	if w.seg != nil && w.pos > pageBytes && w.pos+n > w.d.cfg.SegmentBytes {
+		if err := w.roll(); err != nil {
+			return err
+		}
+	}
+	if w.seg == nil {
+		if err := w.begin(); err != nil {
+			return err
+		}
+	}
+	if w.pos+n <= w.allocated {
+		return nil
+	}
+	step := int64(stepSmall)
+	if w.kind == largeSegment {
+		step = stepLarge
+	}
+	need := padTo(w.pos+n, pageBytes) - w.allocated
+	more := max(need, min(step, w.d.cfg.SegmentBytes-w.allocated))
+	if more > spare {
+		more = need
+	}
+	if err := w.file.Preallocate(w.allocated, more); err != nil {
+		return w.d.softFailure("preallocate", err)
+	}
+	w.allocated += more
+	return nil
+}
+
+// softFailure is for calls that fail before anything was written: a full disk or
+// a lack of descriptors passes, all else fences.
+func (d *Disk) softFailure(op string, err error) error {
+	switch {
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return fmt.Errorf("disk %s: %w: %w", d.owner.disk, cluster.ErrDiskFull, err)
+	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE), errors.Is(err, syscall.ENOMEM):
+		return fmt.Errorf("disk %s: %w: %s: %w", d.owner.disk, cluster.ErrOverloaded, op, err)
+	}
+	return d.fence(op, err)
+}
+
+// begin makes the next segment: superblock, file and directory durable, then the
+// manifest that lists it; only then may a record be acknowledged out of it.
+func (w *writer) begin() error {
+	d := w.d
+	d.manifestMu.Lock()
+	defer d.manifestMu.Unlock()
+	s := d.newSegment(d.manifest.next, w.kind)
+	if err := w.create(s); err != nil {
+		return err
+	}
+	err := d.changeManifest(func(m *manifest) {
+		m.next = s.number + 1
+		m.segments = append(m.segments, manifestSegment{number: s.number, kind: s.kind})
+	})
+	if err != nil {
+		return errors.Join(err, w.close())
+	}
+	d.mu.Lock()
+	d.segments[s.number] = s
+	d.mu.Unlock()
+	w.seg, w.pos, w.allocated = s, pageBytes, pageBytes
+	return nil
+}
+
+func (w *writer) create(s *segment) error {
+	d := w.d
+	// The number was never listed, so a file of that name is what an attempt that
+	// failed half way has left.
+	if err := d.fs.Remove(s.path); err != nil && !isNotExist(err) {
+		return d.softFailure("remove", err)
+	}
+	f, err := d.fs.Create(s.path)
+	if err != nil {
+		return d.softFailure("create segment", err)
+	}
+	page := GetBuffer(pageBytes)
+	putSuperblock(page, d.owner, s.number, s.kind, d.cfg.Now().UnixMilli())
+	_, err = f.WriteVec([][]byte{page}, 0)
+	PutBuffer(page)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return d.softFailure("create segment", err)
+	}
+	if err := d.fs.SyncDir(filepath.Dir(s.path)); err != nil {
+		return d.fence("sync directory", err)
+	}
+	return w.openFile(s)
+}
+
+// openFile opens the segment for appending, past the page cache if it can.
+func (w *writer) openFile(s *segment) error {
+	w.direct = false
+	if w.kind == largeSegment && !w.refused {
+		f, err := w.d.fs.OpenWrite(s.path, true)
+		if err == nil {
+			w.file, w.direct = f, true
+			return nil
+		}
+		if !errors.Is(err, vfs.ErrDirect) {
+			return w.d.softFailure("open segment", err)
+		}
+		w.refused = true
+		w.d.log.Warn("file system refuses O_DIRECT; large shards go through the page cache", "err", err)
+	}
+	f, err := w.d.fs.OpenWrite(s.path, false)
+	if err != nil {
+		return w.d.softFailure("open segment", err)
+	}
+	w.file = f
+	return nil
+}
+
+// trim gives the preallocated tail back.
+func (w *writer) trim() error {
+	if w.seg == nil || w.allocated <= w.pos {
+		return nil
+	}
+	if err := w.file.Truncate(w.pos); err != nil {
+		return w.d.fence("truncate", err)
+	}
+	if err := w.file.Sync(); err != nil {
+		return w.d.fence("sync", err)
+	}
+	w.allocated = w.pos
+	return nil
+}
+
+// roll seals the segment. Its length goes into the manifest, so that a file that
+// is cut later is known to be damaged.
+func (w *writer) roll() error {
+	d := w.d
+	if err := w.trim(); err != nil {
+		return err
+	}
+	d.manifestMu.Lock()
+	defer d.manifestMu.Unlock()
+	err := d.changeManifest(func(m *manifest) {
+		for i := range m.segments {
+			if m.segments[i].number == w.seg.number {
+				m.segments[i].sealed, m.segments[i].length = true, w.pos
+			}
+		}
+	})
+	if err != nil {
+		return err
+	}
+	d.mu.Lock()
+	w.seg.sealed = true
+	d.mu.Unlock()
+	err = w.close()
+	w.seg = nil
+	if err != nil {
+		return d.fence("close segment", err)
+	}
+	return nil
+}
+
+func (w *writer) close() error {
+	if w.file == nil {
+		return nil
+	}
+	err := w.file.Close()
+	w.file = nil
+	return err
+}
+
+// changeManifest makes the changed manifest durable, then current. manifestMu is
+// held.
+func (d *Disk) changeManifest(change func(*manifest)) error {
+	m := d.manifest
+	m.segments = append([]manifestSegment(nil), m.segments...)
+	change(&m)
+	if err := replaceFile(d.fs, filepath.Join(d.cfg.Dir, manifestName), m.encode()); err != nil {
+		return d.softFailure("write manifest", err)
+	}
+	d.manifest = m
+	return nil
+}
