@@ -15,8 +15,6 @@ import (
 // and bandwidth; the sender tries again.
 const maxReceives = 2
 
-var errStale = errors.New("state here is newer than the snapshot")
-
 // HandleSnapshot takes a snapshot that a peer sent with SendSnapshot and returns
 // when it is installed. The order keeps every crash harmless:
 //
@@ -116,9 +114,12 @@ func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 func (g *group) install(m *raftpb.Message, path string, done func(error)) {
 	g.ap.add(applyItem{task: func() error {
 		a, err := g.ap.install(m.GetSnapshot().GetMetadata().GetIndex(), path)
-		if errors.Is(err, ErrBadSnapshot) || errors.Is(err, errStale) {
+		if errors.Is(err, ErrBadSnapshot) {
 			done(errors.Join(err, removeIfThere(path)))
 			return nil
+		}
+		if err == nil {
+			err = removeIfThere(path)
 		}
 		if err != nil {
 			return err
@@ -133,9 +134,15 @@ func (g *group) install(m *raftpb.Message, path string, done func(error)) {
 
 // install replaces the state. The image may be newer than atLeast, which is what
 // its sender promised, and never older.
+//
+// If the state is as new already there is nothing to replace, but raft must still
+// be told where it stands: an earlier snapshot may have been installed without
+// raft's hearing of it, because a crash came between or its sender was deposed.
+// Refusing here would leave the leader sending snapshots for ever.
 func (ap *applier) install(atLeast uint64, path string) (Applied, error) {
 	if atLeast <= ap.applied.Load().Index {
-		return Applied{}, errStale
+		err := ap.doFlush() // the log is only ever reset to what is durable
+		return *ap.durable.Load(), err
 	}
 	if err := ap.g.h.cfg.hooks.at(pointBeforeInstall, ap.g.id); err != nil {
 		return Applied{}, err
