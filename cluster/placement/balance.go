@@ -1,0 +1,231 @@
+package placement
+
+import (
+	"cmp"
+	"container/heap"
+	"slices"
+)
+
+// lacking is a queue of the disks below their quota, those first that have the
+// smallest part of theirs. Ties break by a hash that changes with the load, so
+// that each round over the disks goes in another order and the groups of a disk
+// share as few other disks as chance allows: many then help to rebuild it.
+type lacking struct {
+	z     *zone
+	items []lackItem
+	in    []bool // by disk: is in items
+}
+
+type lackItem struct {
+	disk int32
+	part float64 // load / quota when pushed
+	tie  uint64
+}
+
+func newLacking(z *zone) *lacking {
+	q := &lacking{z: z, in: make([]bool, len(z.disks))}
+	for d := range z.disks {
+		q.push(int32(d))
+	}
+	return q
+}
+
+func (q *lacking) Len() int { return len(q.items) }
+func (q *lacking) Less(i, j int) bool {
+	a, b := q.items[i], q.items[j]
+	return cmp.Or(cmp.Compare(a.part, b.part), cmp.Compare(a.tie, b.tie)) < 0
+}
+func (q *lacking) Swap(i, j int) { q.items[i], q.items[j] = q.items[j], q.items[i] }
+func (q *lacking) Push(x any)    { q.items = append(q.items, x.(lackItem)) }
+func (q *lacking) Pop() any {
+	x := q.items[len(q.items)-1]
+	q.items = q.items[:len(q.items)-1]
+	return x
+}
+
+// push puts a disk in if it lacks anything.
+func (q *lacking) push(d int32) {
+	load, quota := q.z.load[d], q.z.quota[d]
+	if load < quota && !q.in[d] {
+		q.in[d] = true
+		heap.Push(q, lackItem{d, float64(load) / float64(quota), mix(q.z.disks[d].hash, uint64(load))})
+	}
+}
+
+// takeTries bounds how many disks of the queue are looked at in order; past
+// them any will do.
+const takeTries = 32
+
+// take removes the first disk that the group may have instead of the slot
+// except, or returns none. The caller puts it to use and pushes it again.
+func (q *lacking) take(pg int, except int32) int32 {
+	var skipped []lackItem
+	found := none
+	for range takeTries {
+		if q.Len() == 0 {
+			break
+		}
+		x := heap.Pop(q).(lackItem)
+		if q.z.load[x.disk] >= q.z.quota[x.disk] {
+			q.in[x.disk] = false // was filled since
+			continue
+		}
+		if q.z.allowed(pg, x.disk, except) {
+			found = x.disk
+			break
+		}
+		skipped = append(skipped, x)
+	}
+	if found == none {
+		for i, x := range q.items {
+			if q.z.load[x.disk] < q.z.quota[x.disk] && q.z.allowed(pg, x.disk, except) {
+				found = x.disk
+				heap.Remove(q, i)
+				break
+			}
+		}
+	}
+	for _, x := range skipped {
+		heap.Push(q, x)
+	}
+	if found != none {
+		q.in[found] = false
+	}
+	return found
+}
+
+// balance moves slots from disks above their quota to disks below. First at most
+// one slot of a group moves, to keep the others of it where they are; then any;
+// what is left goes by way of a third disk.
+func (z *zone) balance() {
+	over := z.over()
+	if len(over) == 0 {
+		return
+	}
+	on := z.groupsOf(over)
+	q := newLacking(z)
+	moved := make([]bool, z.groups)
+	for _, again := range []bool{false, true} {
+		for _, x := range over {
+			for _, pg := range on[x] {
+				if z.load[x] <= z.quota[x] {
+					break
+				}
+				s := z.slotOf(int(pg), x)
+				if s == none || (moved[pg] && !again) {
+					continue
+				}
+				if d := q.take(int(pg), s); d != none {
+					z.put(int(pg), int(s), d)
+					q.push(d)
+					moved[pg] = true
+				}
+			}
+		}
+	}
+	if over = z.over(); len(over) > 0 {
+		z.balanceByThird(over)
+	}
+}
+
+func (z *zone) over() []int32 {
+	var over []int32
+	for d := range z.disks {
+		if z.load[d] > z.quota[d] {
+			over = append(over, int32(d))
+		}
+	}
+	slices.SortFunc(over, func(a, b int32) int { return cmp.Compare(z.disks[a].hash, z.disks[b].hash) })
+	return over
+}
+
+// groupsOf lists the groups of the given disks, each in an order of its own.
+func (z *zone) groupsOf(disks []int32) map[int32][]int32 {
+	on := make(map[int32][]int32, len(disks))
+	for _, d := range disks {
+		on[d] = make([]int32, 0, z.load[d])
+	}
+	for i, d := range z.slots {
+		if l, ok := on[d]; ok {
+			on[d] = append(l, int32(i/z.per))
+		}
+	}
+	for d, l := range on {
+		h := z.disks[d].hash
+		type ranked struct {
+			pg  int32
+			tie uint64
+		}
+		r := make([]ranked, len(l))
+		for i, pg := range l {
+			r[i] = ranked{pg, mix(h, uint64(pg))}
+		}
+		slices.SortFunc(r, func(a, b ranked) int { return cmp.Compare(a.tie, b.tie) })
+		for i := range r {
+			l[i] = r[i].pg
+		}
+	}
+	return on
+}
+
+func (z *zone) slotOf(pg int, d int32) int32 {
+	return int32(slices.Index(z.group(pg), d))
+}
+
+// thirdTries bounds the search for a third disk; past it a slot too many stays.
+const thirdTries = 4 << 20
+
+// balanceByThird handles the rest: no group of the overfull disk x may take a
+// lacking disk d. A third disk y takes a slot of x, and d one of y.
+func (z *zone) balanceByThird(over []int32) {
+	all := make([]int32, len(z.disks))
+	for d := range all {
+		all[d] = int32(d)
+	}
+	on := z.groupsOf(all)
+	tries := thirdTries
+	for _, x := range over {
+		for z.load[x] > z.quota[x] && tries > 0 {
+			if !z.oneByThird(x, on, &tries) {
+				break
+			}
+		}
+	}
+}
+
+func (z *zone) oneByThird(x int32, on map[int32][]int32, tries *int) bool {
+	for d := range z.disks {
+		d := int32(d)
+		if z.load[d] >= z.quota[d] {
+			continue
+		}
+		for _, pg := range on[x] {
+			s := z.slotOf(int(pg), x)
+			if s == none {
+				continue
+			}
+			for y := range z.disks {
+				y := int32(y)
+				if *tries--; *tries < 0 {
+					return false
+				}
+				if y == x || y == d || !z.allowed(int(pg), y, s) {
+					continue
+				}
+				for _, pg2 := range on[y] {
+					*tries--
+					s2 := z.slotOf(int(pg2), y)
+					if pg2 == pg || s2 == none || !z.allowed(int(pg2), d, s2) {
+						continue
+					}
+					z.put(int(pg), int(s), y)
+					z.put(int(pg2), int(s2), d)
+					on[y] = append(on[y], pg)
+					on[d] = append(on[d], pg2)
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
