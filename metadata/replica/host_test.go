@@ -37,11 +37,17 @@ type node struct {
 	wg     sync.WaitGroup
 }
 
-func newRegion(t testing.TB, n int, groups int, tune func(*Config)) *region {
-	r := &region{
-		t: t, tick: 10 * time.Millisecond, tune: tune, newSM: openKVFile,
-		nodes: map[ReplicaID]*node{}, blocked: map[[2]ReplicaID]bool{},
-	}
+func newRegion(t testing.TB, n, groups int, tune func(*Config)) *region {
+	return (&region{t: t, tick: 10 * time.Millisecond, tune: tune, newSM: openKVFile}).start(n, groups)
+}
+
+func newRegionWith(t testing.TB, n, groups int, tick time.Duration, sm func(string) func(GroupID) (StateMachine, error)) *region {
+	return (&region{t: t, tick: tick, newSM: sm}).start(n, groups)
+}
+
+func (r *region) start(n, groups int) *region {
+	t := r.t
+	r.nodes, r.blocked = map[ReplicaID]*node{}, map[[2]ReplicaID]bool{}
 	for i := 1; i <= n; i++ {
 		r.ids = append(r.ids, ReplicaID(i))
 	}
