@@ -40,6 +40,8 @@ type Config struct {
 	// 1 GiB and 5% of the file system, negative for none.
 	ReserveBytes int64
 	Now          func() time.Time
+
+	table table // tests: the index of a file system that bbolt cannot see
 }
 
 // withDefaults checks everything at once and fills in what is zero.

@@ -87,9 +87,10 @@ func (d *Disk) loadOpenSegment(r *replay, s *segment, f vfs.File, sealedLength i
 // openTable opens the index, or begins a new one when it cannot be trusted.
 func (d *Disk) openTable() (checkpointMeta, error) {
 	if !isReal(d.fs) {
-		t := &memTable{}
-		d.index.table = t
-		return t.meta()
+		if d.index.table = d.cfg.table; d.index.table == nil {
+			d.index.table = &memTable{}
+		}
+		return d.index.table.meta()
 	}
 	name := filepath.Join(d.cfg.Dir, indexName)
 	meta, err := d.tryTable(name)

@@ -49,8 +49,12 @@ func Sums(p []byte) []uint64 {
 
 // ReadWhole reads and verifies a whole shard.
 func ReadWhole(ctx context.Context, s Store, key cluster.ShardKey) ([]byte, error) {
-	dst := make([]byte, cluster.MaxShardBytes)
+	dst := make([]byte, 160<<10) // most test shards fit
 	r, err := s.Read(ctx, key, cluster.BlockRange{}, dst)
+	if errors.Is(err, cluster.ErrInvalid) {
+		dst = make([]byte, cluster.MaxShardBytes)
+		r, err = s.Read(ctx, key, cluster.BlockRange{}, dst)
+	}
 	if err != nil {
 		return nil, err
 	}
