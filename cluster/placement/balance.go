@@ -58,7 +58,7 @@ const takeTries = 32
 
 // take removes the first disk that the group may have instead of the slot
 // except, or returns none. The caller puts it to use and pushes it again.
-func (q *lacking) take(pg int, except int32) int32 {
+func (q *lacking) take(pg int, except int32, limit int) int32 {
 	var skipped []lackItem
 	found := none
 	for range takeTries {
@@ -70,7 +70,7 @@ func (q *lacking) take(pg int, except int32) int32 {
 			q.in[x.disk] = false // was filled since
 			continue
 		}
-		if q.z.allowed(pg, x.disk, except) {
+		if q.z.allowed(pg, x.disk, except, limit) {
 			found = x.disk
 			break
 		}
@@ -78,7 +78,7 @@ func (q *lacking) take(pg int, except int32) int32 {
 	}
 	if found == none {
 		for i, x := range q.items {
-			if q.z.load[x.disk] < q.z.quota[x.disk] && q.z.allowed(pg, x.disk, except) {
+			if q.z.load[x.disk] < q.z.quota[x.disk] && q.z.allowed(pg, x.disk, except, limit) {
 				found = x.disk
 				heap.Remove(q, i)
 				break
@@ -96,7 +96,7 @@ func (q *lacking) take(pg int, except int32) int32 {
 
 // balance moves slots from disks above their quota to disks below. First at most
 // one slot of a group moves, to keep the others of it where they are; then any;
-// what is left goes by way of a third disk.
+// what is left goes by way of others.
 func (z *zone) balance() {
 	over := z.over()
 	if len(over) == 0 {
@@ -115,7 +115,7 @@ func (z *zone) balance() {
 				if s == none || (moved[pg] && !again) {
 					continue
 				}
-				if d := q.take(int(pg), s); d != none {
+				if d := q.take(int(pg), s, z.limit); d != none {
 					z.put(int(pg), int(s), d)
 					q.push(d)
 					moved[pg] = true
@@ -124,7 +124,7 @@ func (z *zone) balance() {
 		}
 	}
 	if over = z.over(); len(over) > 0 {
-		z.balanceByThird(over)
+		z.balanceByChain(over)
 	}
 }
 
@@ -172,60 +172,73 @@ func (z *zone) slotOf(pg int, d int32) int32 {
 	return int32(slices.Index(z.group(pg), d))
 }
 
-// thirdTries bounds the search for a third disk; past it a slot too many stays.
-const thirdTries = 4 << 20
+// chainTries bounds the search for chains; past it a slot too many stays.
+const chainTries = 8 << 20
 
-// balanceByThird handles the rest: no group of the overfull disk x may take a
-// lacking disk d. A third disk y takes a slot of x, and d one of y.
-func (z *zone) balanceByThird(over []int32) {
+// balanceByChain handles the rest: no group of the overfull disk x may take a
+// lacking disk d. A third disk takes a slot of x, a fourth one of the third, and
+// so on until d: the shortest such chain.
+func (z *zone) balanceByChain(over []int32) {
 	all := make([]int32, len(z.disks))
 	for d := range all {
 		all[d] = int32(d)
 	}
 	on := z.groupsOf(all)
-	tries := thirdTries
+	tries := chainTries
 	for _, x := range over {
-		for z.load[x] > z.quota[x] && tries > 0 {
-			if !z.oneByThird(x, on, &tries) {
-				break
-			}
+		for z.load[x] > z.quota[x] && z.chain(x, on, &tries) {
 		}
 	}
 }
 
-func (z *zone) oneByThird(x int32, on map[int32][]int32, tries *int) bool {
-	for d := range z.disks {
-		d := int32(d)
-		if z.load[d] >= z.quota[d] {
-			continue
-		}
-		for _, pg := range on[x] {
-			s := z.slotOf(int(pg), x)
+// chain moves one slot off x; false if there is no way, or no more tries.
+func (z *zone) chain(x int32, on map[int32][]int32, tries *int) bool {
+	from, via := make([]int32, len(z.disks)), make([]int32, len(z.disks))
+	for d := range from {
+		from[d] = none
+	}
+	from[x] = x
+	for queue := []int32{x}; len(queue) > 0; queue = queue[1:] {
+		u := queue[0]
+		for _, pg := range on[u] {
+			s := z.slotOf(int(pg), u)
 			if s == none {
-				continue
+				continue // moved away since on was made
 			}
-			for y := range z.disks {
-				y := int32(y)
+			for v := range from {
+				if from[v] != none {
+					continue
+				}
 				if *tries--; *tries < 0 {
 					return false
 				}
-				if y == x || y == d || !z.allowed(int(pg), y, s) {
+				if !z.allowed(int(pg), int32(v), s, z.limit) {
 					continue
 				}
-				for _, pg2 := range on[y] {
-					*tries--
-					s2 := z.slotOf(int(pg2), y)
-					if pg2 == pg || s2 == none || !z.allowed(int(pg2), d, s2) {
-						continue
-					}
-					z.put(int(pg), int(s), y)
-					z.put(int(pg2), int(s2), d)
-					on[y] = append(on[y], pg)
-					on[d] = append(on[d], pg2)
-					return true
+				from[v], via[v] = u, pg
+				if z.load[v] < z.quota[v] {
+					return z.follow(x, int32(v), from, via, on)
 				}
+				queue = append(queue, int32(v))
 			}
 		}
 	}
 	return false
+}
+
+// follow makes the moves of a chain from its end. A group that occurs twice in
+// it may forbid the second move; the chain then ends there, which leaves the
+// lack with another disk and no rule broken.
+func (z *zone) follow(x, d int32, from, via []int32, on map[int32][]int32) bool {
+	for d != x {
+		u, pg := from[d], via[d]
+		s := z.slotOf(int(pg), u)
+		if s == none || !z.allowed(int(pg), d, s, z.limit) {
+			return false
+		}
+		z.put(int(pg), int(s), d)
+		on[d] = append(on[d], pg)
+		d = u
+	}
+	return true
 }

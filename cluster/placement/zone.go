@@ -112,7 +112,7 @@ func (z *zone) keep(before *cluster.Layout, which int) {
 		for s := range z.per {
 			if d := old[pg*z.per+s]; d != none {
 				z.fresh[pg] = false
-				if z.allowed(pg, d, none) {
+				if z.allowed(pg, d, none, z.limit) {
 					z.put(pg, s, d)
 				}
 			}
@@ -140,7 +140,7 @@ func (z *zone) keep(before *cluster.Layout, which int) {
 		}
 		slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(part(a), part(b)) })
 		for _, s := range order {
-			if d := want[s]; d != none && z.allowed(pg, d, none) {
+			if d := want[s]; d != none && z.allowed(pg, d, none, z.limit) {
 				z.put(pg, s, d)
 			}
 		}
@@ -178,8 +178,8 @@ func (z *zone) former(before *cluster.Layout, which int) []int32 {
 }
 
 // allowed tells whether the group may take the disk once it has given up the
-// slot except (none: no slot).
-func (z *zone) allowed(pg int, d, except int32) bool {
+// slot except (none: no slot), with at most limit slots on a node.
+func (z *zone) allowed(pg int, d, except int32, limit int) bool {
 	same := 0
 	for s, other := range z.group(pg) {
 		if other == none || int32(s) == except {
@@ -192,7 +192,7 @@ func (z *zone) allowed(pg int, d, except int32) bool {
 			same++
 		}
 	}
-	return same < z.limit
+	return same < limit
 }
 
 func (z *zone) put(pg, slot int, d int32) {
@@ -217,7 +217,10 @@ func (z *zone) fill() {
 			if d != none {
 				continue
 			}
-			best := q.take(pg, none)
+			best := none
+			for limit := 1; limit <= z.limit && best == none; limit++ {
+				best = q.take(pg, none, limit) // a second slot on a node only if need be
+			}
 			if best == none {
 				best = z.leastFull(pg)
 			}
@@ -234,7 +237,7 @@ func (z *zone) leastFull(pg int) int32 {
 	over := func(d int32) int32 { return z.load[d] - z.quota[d] }
 	for d := range z.disks {
 		d := int32(d)
-		if z.allowed(pg, d, none) && (best == none || over(d) < over(best)) {
+		if z.allowed(pg, d, none, z.limit) && (best == none || over(d) < over(best)) {
 			best = d
 		}
 	}
