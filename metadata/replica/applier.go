@@ -31,6 +31,10 @@ type applier struct {
 	g  *group
 	sm StateMachine
 
+	// open keeps Close away from queries under way.
+	open   sync.RWMutex
+	closed bool
+
 	applied, durable atomic.Pointer[Applied]
 	unflushed        int // bytes applied since the last flush
 	wake             chan struct{}
@@ -122,6 +126,13 @@ func (ap *applier) moved(a Applied) {
 	ap.mu.Lock()
 	defer ap.mu.Unlock()
 	ap.answerReaders()
+}
+
+func (ap *applier) close() error {
+	ap.open.Lock()
+	defer ap.open.Unlock()
+	ap.closed = true
+	return ap.sm.Close()
 }
 
 func (ap *applier) run(stop <-chan struct{}) error {

@@ -17,7 +17,7 @@ type Config struct {
 	// of the state machines, and what is left in it at Open is removed if its
 	// name says that it is a received snapshot.
 	Dir             string
-	Log             LogStore // the Host closes it
+	Log             LogStore // the Host closes it, once it is open
 	Transport       Transport
 	NewStateMachine func(GroupID) (StateMachine, error)
 

@@ -8,6 +8,8 @@ import (
 var (
 	// ErrDropped: the proposal certainly did not happen and may be sent again.
 	ErrDropped = errors.New("proposal dropped")
+	// ErrTooLarge: the command does not fit an entry; nothing happened.
+	ErrTooLarge = errors.New("command is too large")
 	// ErrUnknown: the proposal was accepted and may or may not happen (law L5).
 	ErrUnknown = errors.New("outcome of the proposal is unknown")
 	// ErrUnavailable: no quorum answered, and nothing was proposed.

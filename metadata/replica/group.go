@@ -32,22 +32,24 @@ type group struct {
 	reads   reads
 	sending map[ReplicaID]bool // snapshots on their way
 
-	ticks     int // since the last flush request
-	transfer  int // ticks until leadership may be handed over again
-	receiving atomic.Bool
-	status    atomic.Pointer[GroupStatus]
+	ticks        int // since the last flush request
+	transfer     int // ticks until leadership may be handed over again
+	transferWait int // and how long to wait after the next attempt
+	receiving    atomic.Bool
+	status       atomic.Pointer[GroupStatus]
 }
 
 func newGroup(h *Host, id GroupID, st *storage, sm StateMachine, a Applied) *group {
 	g := &group{
 		h: h, id: id, st: st,
-		dirty:   true,
-		term:    st.hs.GetTerm(),
-		commit:  st.hs.GetCommit(),
-		handed:  a.Index,
-		conf:    st.conf,
-		pending: map[uint64]*proposal{},
-		sending: map[ReplicaID]bool{},
+		dirty:        true,
+		term:         st.hs.GetTerm(),
+		commit:       st.hs.GetCommit(),
+		handed:       a.Index,
+		conf:         st.conf,
+		pending:      map[uint64]*proposal{},
+		sending:      map[ReplicaID]bool{},
+		transferWait: transferTicks,
 	}
 	g.ap = newApplier(g, sm, a)
 	st.snapshot = g.ap.snapshotPoint

@@ -37,7 +37,8 @@ type Host struct {
 	out    sender // only the loop
 }
 
-// Open reads the log store and opens the state machine of every group in it.
+// Open reads the log store and opens the state machine of every group in it. If it
+// fails, the log store is still the caller's to close.
 func Open(cfg Config) (*Host, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("replica: %w", err)
@@ -215,7 +216,7 @@ func (h *Host) Close() error {
 func (h *Host) closeMachines() error {
 	var errs []error
 	for _, g := range h.all() {
-		if err := g.ap.sm.Close(); err != nil {
+		if err := g.ap.close(); err != nil {
 			errs = append(errs, fmt.Errorf("group %d: close: %w", g.id, err))
 		}
 	}

@@ -43,9 +43,12 @@ func (p *proposal) finish(result []byte, err error) {
 // Propose commits data to g and returns what the state machine made of it. It
 // must run at the leader's host. data is copied.
 //
-// Errors: *NotLeaderError, ErrDropped, ErrNoGroup and ErrClosed say that nothing
-// happened; ErrUnknown says that it may have or may yet.
+// Errors: *NotLeaderError, ErrDropped, ErrTooLarge, ErrNoGroup and ErrClosed say
+// that nothing happened; ErrUnknown says that it may have or may yet.
 func (h *Host) Propose(ctx context.Context, g GroupID, data []byte) ([]byte, error) {
+	if len(data) > maxCommand {
+		return nil, fmt.Errorf("group %d: %d bytes: %w", g, len(data), ErrTooLarge)
+	}
 	seq := h.seq.Add(1)
 	return h.await(ctx, &proposal{group: g, seq: seq, data: encodeEntry(h.cfg.Replica, seq, data)})
 }

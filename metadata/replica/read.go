@@ -68,6 +68,11 @@ func (h *Host) QueryLocal(g GroupID, q []byte) ([]byte, error) {
 	if gr == nil {
 		return nil, ErrNoGroup
 	}
+	gr.ap.open.RLock()
+	defer gr.ap.open.RUnlock()
+	if gr.ap.closed {
+		return nil, ErrClosed
+	}
 	out, err := gr.ap.sm.Query(q)
 	if err != nil {
 		return nil, fmt.Errorf("group %d: %w: %w", g, ErrQuery, err)

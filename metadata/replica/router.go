@@ -76,8 +76,11 @@ func NewRouter(cfg RouterConfig) (*Router, error) {
 // request id in them, so a try that follows a lost answer returns that answer.
 //
 // ErrUnknown: a try may have been accepted and no later one gave an answer.
-// ErrUnavailable: certainly nothing was proposed.
+// ErrUnavailable, ErrTooLarge: certainly nothing was proposed.
 func (r *Router) Propose(ctx context.Context, g GroupID, data []byte) ([]byte, error) {
+	if len(data) > maxCommand {
+		return nil, fmt.Errorf("group %d: %d bytes: %w", g, len(data), ErrTooLarge)
+	}
 	unknown := false
 	var cause error
 	for plan := r.plan(g, true); ; {

@@ -45,7 +45,7 @@ func responseOf(data []byte, err error) response {
 	case errors.As(err, &nl):
 		out.kind, out.leader = outcomeNotLeader, nl.Leader
 	case errors.Is(err, ErrUnknown):
-	case errors.Is(err, ErrDropped):
+	case errors.Is(err, ErrDropped), errors.Is(err, ErrTooLarge):
 		out.kind = outcomeDropped
 	case errors.Is(err, ErrNoGroup):
 		out.kind = outcomeNoGroup

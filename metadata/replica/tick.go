@@ -8,8 +8,11 @@ import (
 )
 
 const (
-	compactTicks  = 20 // look for entries to drop once a second
-	transferTicks = 10 // an election's time between two attempts to hand over
+	compactTicks = 20 // look for entries to drop once a second
+	// While a lead is handed over raft takes no proposals, for an election's time at
+	// most. Between attempts that fail there is twice as long and more to work.
+	transferTicks    = 3 * electionTicks
+	maxTransferTicks = 16 * transferTicks
 	// transferLag: one that is so near needs no more than a message or two.
 	transferLag = 1000
 )
@@ -91,7 +94,11 @@ func (g *group) handOver() {
 		g.transfer--
 		return
 	}
-	if !g.isLeader() || g.h.cfg.PreferLeader(g.h.cfg.Replica) {
+	if !g.isLeader() {
+		g.transferWait = transferTicks
+		return
+	}
+	if g.h.cfg.PreferLeader(g.h.cfg.Replica) {
 		return
 	}
 	var best, match uint64
@@ -106,7 +113,8 @@ func (g *group) handOver() {
 	if best == 0 {
 		return
 	}
-	g.transfer = transferTicks
+	g.transfer = g.transferWait
+	g.transferWait = min(2*g.transferWait, maxTransferTicks)
 	g.h.cfg.Logger.Debug("hand over the lead", "group", uint32(g.id), "to", best)
 	g.rn.TransferLeader(best)
 }

@@ -18,6 +18,9 @@ const (
 	packPrefix  = 4 + 4 + 4
 	// packBytes closes a payload: more messages start the next one.
 	packBytes = 4 << 20
+	// maxCommand bounds an entry, so that a payload stays below packBytes and two
+	// of these: what the transport must be able to carry.
+	maxCommand = 4 << 20
 )
 
 // groupMessage is one raft message and the group that it belongs to.
