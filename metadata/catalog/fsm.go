@@ -9,17 +9,24 @@ import (
 	"bivalve/metadata/replica"
 )
 
-// OpenStateMachine opens the index at path as the state of one group.
-func OpenStateMachine(path string) (replica.StateMachine, error) {
+// OpenStateMachine opens the index at path as the state of one group. changed
+// (nil is fine) is called, without delay, after entries or a snapshot came in.
+func OpenStateMachine(path string, changed func()) (replica.StateMachine, error) {
 	ix, err := index.Open(path)
 	if err != nil {
 		return nil, err
 	}
-	return stateMachine{ix}, nil
+	if changed == nil {
+		changed = func() {}
+	}
+	return stateMachine{ix, changed}, nil
 }
 
 // stateMachine fits an index to what replica asks for; neither knows the other.
-type stateMachine struct{ ix *index.Index }
+type stateMachine struct {
+	ix      *index.Index
+	changed func()
+}
 
 func (s stateMachine) ApplyBatch(entries []replica.Entry, conf []byte) ([][]byte, error) {
 	batch := make([]index.Entry, len(entries))
@@ -30,6 +37,7 @@ func (s stateMachine) ApplyBatch(entries []replica.Entry, conf []byte) ([][]byte
 	if errors.Is(err, index.ErrNewer) {
 		err = fmt.Errorf("%w: %w", replica.ErrHalt, err)
 	}
+	s.changed()
 	return results, err
 }
 
@@ -54,6 +62,7 @@ func (s stateMachine) InstallSnapshot(path string) (replica.Applied, error) {
 	if errors.Is(err, index.ErrBadSnapshot) {
 		err = fmt.Errorf("%w: %w", replica.ErrBadSnapshot, err)
 	}
+	s.changed()
 	return replica.Applied(at), err
 }
 

@@ -99,18 +99,19 @@ func (w *blobWriter) copy(ctx context.Context, body io.Reader) error {
 	return errors.Join(g.Wait(), err)
 }
 
-// chunkBuffer is the memory of one chunk: its shards lie one behind the other,
-// the systematic ones first, so the chunk's bytes are its beginning.
+// chunkBuffer is the memory of one chunk: a buffer for each shard, aligned so that
+// a disk can write it directly. The first k hold the chunk's bytes.
 type chunkBuffer struct {
-	s      *Store
-	mem    []byte
-	shards [][]byte
+	s        *Store
+	shards   [][]byte
+	reserved int64
 }
 
 func (b *chunkBuffer) free() {
-	n := int64(len(b.mem))
-	b.s.cfg.Buffers.Put(b.mem)
-	b.s.release(n)
+	for _, p := range b.shards {
+		b.s.cfg.Buffers.Put(p)
+	}
+	b.s.release(b.reserved)
 }
 
 // fill reads one chunk from the body. After the last it also reads the end,
@@ -118,15 +119,19 @@ func (b *chunkBuffer) free() {
 func (w *blobWriter) fill(ctx context.Context, body io.Reader, chunk uint32) (*chunkBuffer, error) {
 	length := chunkBytes(w.blob.Bytes, chunk)
 	shard := w.geo.ShardBytes(length)
-	total := shard * w.geo.Shards()
-	if err := w.s.reserve(ctx, int64(total)); err != nil {
+	b := &chunkBuffer{s: w.s, shards: make([][]byte, w.geo.Shards()), reserved: int64(shard * w.geo.Shards())}
+	if err := w.s.reserve(ctx, b.reserved); err != nil {
 		return nil, err
 	}
-	b := &chunkBuffer{s: w.s, mem: w.s.cfg.Buffers.Get(total), shards: make([][]byte, w.geo.Shards())}
 	for i := range b.shards {
-		b.shards[i] = b.mem[i*shard : (i+1)*shard : (i+1)*shard]
+		b.shards[i] = w.s.cfg.Buffers.Get(shard)
 	}
-	_, err := io.ReadFull(body, b.mem[:length])
+	var err error
+	for i := 0; i < w.geo.K && err == nil; i++ {
+		part := b.shards[i][:min(shard, max(0, length-i*shard))]
+		_, err = io.ReadFull(body, part)
+		clear(b.shards[i][len(part):])
+	}
 	if err == nil && chunk+1 == chunks(w.blob.Bytes) {
 		err = readEnd(body)
 	}
@@ -134,7 +139,6 @@ func (w *blobWriter) fill(ctx context.Context, body io.Reader, chunk uint32) (*c
 		b.free()
 		return nil, err
 	}
-	clear(b.mem[length : w.geo.K*shard])
 	return b, nil
 }
 

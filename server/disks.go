@@ -1,0 +1,167 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"bivalve/cluster"
+	"bivalve/cluster/disk"
+	"bivalve/cluster/membership"
+	"bivalve/metadata"
+
+	"github.com/fxamacker/cbor/v2"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// openDisks opens the node's disks; at its first start it formats the empty ones.
+func (n *Node) openDisks() error {
+	first, err := n.bootstrapping()
+	if err != nil {
+		return err
+	}
+	for _, dir := range n.cfg.Disks {
+		cfg := disk.Config{Dir: dir, Cluster: n.file.ClusterID(), Logger: n.logger.With("path", dir),
+			Registry:     prometheus.WrapRegistererWith(prometheus.Labels{"path": dir}, n.metrics),
+			SegmentBytes: int64(n.cfg.Limits.Segment), ReserveBytes: int64(n.cfg.Limits.DiskReserve)}
+		if first {
+			empty, err := isEmpty(dir)
+			if err != nil {
+				return err
+			}
+			if empty {
+				if _, err := disk.Format(cfg); err != nil {
+					return fmt.Errorf("format disk %s: %w", dir, err)
+				}
+			}
+		}
+		d, err := disk.Open(cfg)
+		if err != nil {
+			return fmt.Errorf("open disk %s: %w", dir, err)
+		}
+		n.closers = append(n.closers, d.Close)
+		n.disks[d.ID()], n.paths[d.ID()] = d, dir
+	}
+	return nil
+}
+
+// isEmpty makes the directory if its parent is there; a file system's own
+// lost+found does not count.
+func isEmpty(dir string) (bool, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return false, err
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return false, err
+	}
+	for _, e := range entries {
+		if e.Name() != "lost+found" {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// diskSummary is what gossip tells of the disks.
+func (n *Node) diskSummary() membership.DiskSummary {
+	s := membership.DiskSummary{Total: uint16(len(n.disks))}
+	for _, d := range n.disks {
+		u := d.Usage()
+		if u.Failed != nil {
+			s.Failed++
+		}
+		if u.FreeBytes <= 0 {
+			s.Full++
+		}
+		s.SizeGiB += uint32(u.CapacityBytes >> 30)
+		s.FreeGiB += uint32(max(0, u.FreeBytes) >> 30)
+	}
+	return s
+}
+
+// member is what this node registers in the root group.
+func (n *Node) member() cluster.Member {
+	m := cluster.Member{ID: n.self.ID, Zone: n.self.Zone, Role: n.self.Role, Replica: n.self.Replica,
+		Addr: n.self.Addr, Gossip: n.self.Gossip, S3: n.self.S3, Admin: n.self.Admin}
+	for _, dir := range n.cfg.Disks { // in the order of the configuration
+		for id, path := range n.paths {
+			if path == dir {
+				weight := uint32(max(1, n.disks[id].Usage().CapacityBytes>>30))
+				m.Disks = append(m.Disks, cluster.Disk{ID: id, Node: n.self.ID, Weight: weight, Path: dir})
+			}
+		}
+	}
+	return m
+}
+
+// register tells the root group who this node is and which disks it carries. It
+// tries until it is heard, then ends.
+func (n *Node) register(ctx context.Context) error {
+	value, err := cbor.Marshal(n.member())
+	if err != nil {
+		return err
+	}
+	key := keyMemberPrefix + string(n.self.ID)
+	for {
+		pctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+		known, err := n.catalog.GetConfig(pctx, key)
+		if err == nil && len(known) == 1 && known[0].Key == key && string(known[0].Value) == string(value) {
+			cancel()
+			return nil
+		}
+		if err == nil {
+			_, err = n.catalog.PutConfig(pctx, metadata.PutConfig{Key: key, Value: value, Any: true})
+		}
+		cancel()
+		if err == nil {
+			return nil
+		}
+		n.logger.Debug("not registered yet", "err", err)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}
+
+// damageLog hears of shards that readers had to do without. Each is counted;
+// of each disk one a minute is logged.
+type damageLog struct {
+	logger  *slog.Logger
+	counter *prometheus.CounterVec
+
+	mu   sync.Mutex
+	last map[cluster.DiskID]time.Time
+}
+
+func newDamageLog(logger *slog.Logger, r prometheus.Registerer) *damageLog {
+	d := &damageLog{logger: logger, last: map[cluster.DiskID]time.Time{}, counter: prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "bivalve_damaged_shards_total", Help: "Shards that a reader of this node found missing or damaged, by kind.",
+	}, []string{"kind"})}
+	r.MustRegister(d.counter)
+	return d
+}
+
+// Damaged reports one shard.
+func (d *damageLog) Damaged(id cluster.DiskID, key cluster.ShardKey, err error) {
+	kind := "corrupt"
+	if errors.Is(err, cluster.ErrNotFound) {
+		kind = "missing"
+	}
+	d.counter.WithLabelValues(kind).Inc()
+	d.mu.Lock()
+	quiet := time.Since(d.last[id]) < time.Minute
+	if !quiet {
+		d.last[id] = time.Now()
+	}
+	d.mu.Unlock()
+	if !quiet {
+		d.logger.Warn("a reader found a damaged shard", "disk", id.String(), "shard", key.String(), "kind", kind, "err", err)
+	}
+}

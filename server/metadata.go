@@ -1,0 +1,237 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"bivalve/cluster"
+	"bivalve/cluster/transport"
+	"bivalve/metadata/catalog"
+	"bivalve/metadata/replica"
+)
+
+// bootstrapMark lies in the data directory that `bivalve init` made. Only a node
+// that finds it may found its groups and format its disks: one whose data was
+// lost must not vote again as if it had never promised anything.
+const bootstrapMark = "BOOTSTRAP"
+
+// streamSnapshot is the transport kind of raft snapshots.
+const streamSnapshot transport.Kind = 200
+
+// Metadata methods of the transport: those of replica.Router below, our own from
+// methodOwn on.
+const (
+	methodOwn    = 128
+	methodStatus = methodOwn + iota
+)
+
+func (n *Node) bootstrapping() (bool, error) {
+	_, err := os.Stat(n.dataPath(bootstrapMark))
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// openMetadata opens the node's groups and the ways to all others.
+func (n *Node) openMetadata() error {
+	for _, dir := range []string{n.dataPath("groups"), n.dataPath("incoming")} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return err
+		}
+	}
+	log, err := replica.OpenBoltLog(n.dataPath("raft.db"))
+	if err != nil {
+		return err
+	}
+	n.host, err = replica.Open(replica.Config{
+		Replica: replica.ReplicaID(n.self.Replica), Dir: n.dataPath("incoming"), Log: log,
+		Transport: raftTransport{n}, NewStateMachine: n.openGroup,
+		Logger: n.logger, Registry: n.metrics,
+		PreferLeader: func(id replica.ReplicaID) bool {
+			m, ok := n.byReplica(id)
+			return ok && m.Role == cluster.RoleStorage
+		},
+	})
+	if err != nil {
+		return errors.Join(err, log.Close())
+	}
+	n.closers = append(n.closers, n.host.Close)
+	if err := n.foundGroups(); err != nil {
+		return err
+	}
+	n.router, err = replica.NewRouter(replica.RouterConfig{
+		Host: n.host, Self: replica.ReplicaID(n.self.Replica), Voters: n.file.Voters,
+		Alive: func(id replica.ReplicaID) bool {
+			m, ok := n.byReplica(id)
+			return ok && n.region.NodeUp(m.ID)
+		},
+		Peers: metaPeers{n}, Logger: n.logger,
+	})
+	if err != nil {
+		return err
+	}
+	n.server.HandleRaft(func(from cluster.NodeID, payload []byte) {
+		if m, ok := n.file.Member(from); ok {
+			n.host.HandleRaft(replica.ReplicaID(m.Replica), payload)
+		}
+	})
+	n.server.HandleStream(streamSnapshot, func(ctx context.Context, from cluster.NodeID, head []byte, r io.Reader) error {
+		m, ok := n.file.Member(from)
+		if !ok {
+			return fmt.Errorf("%w: node %s is no member", cluster.ErrInvalid, from)
+		}
+		return n.host.HandleSnapshot(ctx, replica.ReplicaID(m.Replica), head, r)
+	})
+	n.server.HandleMeta(n.handleMeta)
+	n.catalog, err = catalog.New(catalog.Config{Groups: n.router, Local: n.host, Partitions: n.file.Partitions})
+	n.region.catalog = n.catalog
+	return err
+}
+
+// openGroup opens the state of one group; the root group's changes wake the
+// region watcher.
+func (n *Node) openGroup(g replica.GroupID) (replica.StateMachine, error) {
+	var changed func()
+	if g == catalog.Root {
+		changed = func() {
+			select {
+			case n.rootChanged <- struct{}{}:
+			default: // a token is there already
+			}
+		}
+	}
+	return catalog.OpenStateMachine(filepath.Join(n.dataPath("groups"), fmt.Sprintf("%d.db", g)), changed)
+}
+
+// foundGroups makes this node's replicas at its first start.
+func (n *Node) foundGroups() error {
+	first, err := n.bootstrapping()
+	if err != nil {
+		return err
+	}
+	have := map[replica.GroupID]bool{}
+	for _, g := range n.host.Groups() {
+		have[g] = true
+	}
+	for g := replica.GroupID(0); int(g) <= n.file.Partitions; g++ {
+		voters, learners := n.file.Voters(g), n.file.Learners(g)
+		if !contains(voters, learners, replica.ReplicaID(n.self.Replica)) {
+			continue
+		}
+		switch {
+		case have[g]:
+			continue
+		case !first:
+			return fmt.Errorf("%s holds no replica of metadata group %d: the node's metadata was lost; it must not vote under its old identity again", n.cfg.Data, g)
+		}
+		if err := n.host.Bootstrap(g, voters, learners); err != nil && !errors.Is(err, replica.ErrExists) {
+			return fmt.Errorf("found metadata group %d: %w", g, err)
+		}
+	}
+	if !first {
+		return nil
+	}
+	if err := os.Remove(n.dataPath(bootstrapMark)); err != nil {
+		return err
+	}
+	return syncDir(n.cfg.Data)
+}
+
+func contains(a, b []replica.ReplicaID, id replica.ReplicaID) bool {
+	for _, list := range [][]replica.ReplicaID{a, b} {
+		for _, x := range list {
+			if x == id {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (n *Node) byReplica(id replica.ReplicaID) (SeedMember, bool) {
+	for _, m := range n.file.Members {
+		if replica.ReplicaID(m.Replica) == id {
+			return m, true
+		}
+	}
+	return SeedMember{}, false
+}
+
+// raftTransport carries raft over the node transport.
+type raftTransport struct{ n *Node }
+
+func (t raftTransport) SendRaft(to replica.ReplicaID, payload []byte) bool {
+	m, ok := t.n.byReplica(to)
+	return ok && t.n.client.SendRaft(m.ID, [][]byte{payload})
+}
+
+func (t raftTransport) SendSnapshot(ctx context.Context, to replica.ReplicaID, head []byte, r io.Reader) error {
+	m, ok := t.n.byReplica(to)
+	if !ok {
+		return fmt.Errorf("%w: no member has replica %d", cluster.ErrUnreachable, to)
+	}
+	return t.n.client.SendStream(ctx, m.ID, streamSnapshot, head, r)
+}
+
+// metaPeers carries the router's calls; they carry request ids, so they may be
+// sent again over a broken connection.
+type metaPeers struct{ n *Node }
+
+func (p metaPeers) Call(ctx context.Context, to replica.ReplicaID, method uint8, payload []byte) ([]byte, error) {
+	m, ok := p.n.byReplica(to)
+	if !ok {
+		return nil, fmt.Errorf("%w: no member has replica %d", replica.ErrNotSent, to)
+	}
+	return p.n.client.CallMetaAgain(ctx, m.ID, method, payload)
+}
+
+// handleMeta serves metadata calls of other nodes.
+func (n *Node) handleMeta(ctx context.Context, from cluster.NodeID, method uint8, body []byte) ([]byte, error) {
+	m, ok := n.file.Member(from)
+	if !ok {
+		return nil, fmt.Errorf("%w: node %s is no member", cluster.ErrInvalid, from)
+	}
+	if method == methodStatus {
+		return n.localStatusJSON()
+	}
+	return n.router.HandleCall(ctx, replica.ReplicaID(m.Replica), method, body)
+}
+
+// leads tells whether this node leads a group at the moment.
+func (n *Node) leads(g replica.GroupID) bool {
+	return n.host.Leader(g) == replica.ReplicaID(n.self.Replica)
+}
+
+// watchRegion keeps Region in step with the root group and with gossip.
+func (n *Node) watchRegion(ctx context.Context) error {
+	t := time.NewTicker(time.Second)
+	defer t.Stop()
+	for {
+		gossip := n.gossip.Changes()
+		if err := n.region.refresh(); err != nil {
+			n.logger.Debug("the root group could not be read", "err", err)
+		}
+		n.region.notify()
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-n.rootChanged:
+		case <-gossip:
+		case <-t.C: // disks have no notice of their own
+		}
+	}
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}

@@ -1,0 +1,345 @@
+package server
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"bivalve/cluster"
+	"bivalve/cluster/disk"
+	"bivalve/cluster/membership"
+	"bivalve/cluster/transport"
+	"bivalve/metadata/catalog"
+	"bivalve/metadata/replica"
+	"bivalve/s3api"
+	"bivalve/server/admin"
+	"bivalve/server/object"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"golang.org/x/sync/errgroup"
+)
+
+// Version of the program; the build sets it.
+var Version = "0.1.0-dev"
+
+// Node is one running node. New builds it, Run runs it, Close releases what Run
+// did not.
+type Node struct {
+	cfg     *Config
+	file    *RegionFile
+	self    SeedMember
+	secrets *Secrets
+	logger  *slog.Logger
+	metrics *prometheus.Registry
+	started time.Time
+
+	disks   map[cluster.DiskID]*disk.Disk
+	paths   map[cluster.DiskID]string
+	local   *localShards
+	client  *transport.Client
+	server  *transport.Server
+	gossip  *membership.Membership
+	host    *replica.Host
+	router  *replica.Router
+	catalog *catalog.Catalog
+	region  *Region
+	store   *object.Store
+	s3      *http.Server // nil at the witness
+	admin   *http.Server
+
+	rootChanged chan struct{} // has a token when the root group applied something
+	damage      *damageLog
+	listeners   map[string]net.Listener
+	closers     []func() error // in the order of building
+}
+
+// Run is the life of a node: it returns after SIGTERM's drain (ctx ended), or
+// with the error that ended it.
+func Run(ctx context.Context, cfg *Config) error {
+	logger, err := cfg.Log.logger(os.Stderr)
+	if err != nil {
+		return err
+	}
+	n, err := New(cfg, logger)
+	if err != nil {
+		return err
+	}
+	return errors.Join(n.Run(ctx), n.Close())
+}
+
+// New opens and introduces all parts, from the disks outwards. Nothing is served
+// before Run.
+func New(cfg *Config, logger *slog.Logger) (_ *Node, err error) {
+	n := &Node{cfg: cfg, logger: logger.With("node", cfg.Node), metrics: prometheus.NewRegistry(), started: time.Now(),
+		disks: map[cluster.DiskID]*disk.Disk{}, paths: map[cluster.DiskID]string{},
+		rootChanged: make(chan struct{}, 1), listeners: map[string]net.Listener{}}
+	n.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	n.damage = newDamageLog(n.logger, n.metrics)
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, n.Close())
+		}
+	}()
+	for _, step := range []func() error{
+		n.load, n.openDisks, n.openTransport, n.openMetadata, n.openGossip, n.openStore, n.openDoors, n.listen,
+	} {
+		if err := step(); err != nil {
+			return nil, fmt.Errorf("node %s: %w", cfg.Node, err)
+		}
+	}
+	return n, nil
+}
+
+// load reads the files that the configuration names.
+func (n *Node) load() (err error) {
+	if n.file, err = LoadRegion(n.cfg.Region); err != nil {
+		return err
+	}
+	if n.secrets, err = LoadSecrets(n.cfg.Secrets); err != nil {
+		return err
+	}
+	var ok bool
+	if n.self, ok = n.file.Member(n.cfg.Node); !ok {
+		return fmt.Errorf("the region file has no member %q", n.cfg.Node)
+	}
+	if (n.self.Role == cluster.RoleStorage) != (len(n.cfg.Disks) > 0) {
+		return fmt.Errorf("a %s node with %d disks", n.self.Role, len(n.cfg.Disks))
+	}
+	n.region = newRegion(n.cfg.Node, n.logger)
+	return os.MkdirAll(n.cfg.Data, 0o700)
+}
+
+// openTransport makes both ends of the calls between nodes.
+func (n *Node) openTransport() error {
+	identity, err := transport.LoadIdentity(n.cfg.Identity)
+	if err != nil {
+		return err
+	}
+	cfg := transport.Config{
+		Identity: identity,
+		Encrypt:  n.cfg.Transport.Encrypt,
+		Addr: func(id cluster.NodeID) (string, bool) {
+			m, ok := n.file.Member(id)
+			return m.Addr, ok
+		},
+		Zone: n.self.Zone,
+		ZoneOf: func(id cluster.NodeID) cluster.Zone {
+			m, _ := n.file.Member(id)
+			return m.Zone
+		},
+		Buffers: pooledBuffers{},
+		Metrics: transport.NewMetrics(n.metrics),
+		Logger:  n.logger,
+	}
+	if n.client, err = transport.NewClient(cfg); err != nil {
+		return err
+	}
+	n.closers = append(n.closers, n.client.Close)
+	if n.server, err = transport.NewServer(cfg); err != nil {
+		return err
+	}
+	n.local = &localShards{disks: n.disks, region: n.region}
+	n.region.localDisk = n.local.failed
+	n.server.HandleShards(n.local)
+	return nil
+}
+
+// pooledBuffers are the disk's aligned ones, so that a shard goes from the socket
+// to the disk without a copy.
+type pooledBuffers struct{}
+
+func (pooledBuffers) Get(n int) []byte { return disk.GetBuffer(n) }
+func (pooledBuffers) Put(b []byte)     { disk.PutBuffer(b) }
+
+// openGossip binds the gossip sockets; Run joins.
+func (n *Node) openGossip() error {
+	key, err := base64.StdEncoding.DecodeString(n.secrets.GossipKey)
+	if err != nil {
+		return fmt.Errorf("gossip_key: %w", err)
+	}
+	bind := orElse(n.cfg.Listen.Gossip, n.self.Gossip)
+	host, port, err := splitAddr(bind)
+	if err != nil {
+		return err
+	}
+	advHost, advPort, err := splitAddr(n.self.Gossip)
+	if err != nil {
+		return err
+	}
+	if ip, err := net.ResolveIPAddr("ip", advHost); err == nil {
+		advHost = ip.String() // memberlist wants an IP
+	} else {
+		return fmt.Errorf("gossip address %s: %w", n.self.Gossip, err)
+	}
+	n.gossip, err = membership.New(membership.Config{
+		ID: n.cfg.Node, BindAddr: host, BindPort: port, AdvertiseAddr: advHost, AdvertisePort: advPort,
+		Key: key, Logger: n.logger, Seeds: n.seeds,
+		Meta: membership.Meta{Cluster: n.file.Cluster, Zone: n.self.Zone, Role: n.self.Role, Addr: n.self.Addr,
+			S3: n.self.S3, Admin: n.self.Admin, Version: Version, Disks: n.diskSummary()},
+	})
+	if err != nil {
+		return err
+	}
+	n.closers = append(n.closers, n.gossip.Close)
+	n.region.gossip = n.gossip
+	return nil
+}
+
+func (n *Node) seeds() []string {
+	var out []string
+	for _, m := range n.file.Members {
+		if m.ID != n.cfg.Node {
+			out = append(out, m.Gossip)
+		}
+	}
+	return out
+}
+
+// openStore builds the object engine.
+func (n *Node) openStore() (err error) {
+	n.store, err = object.New(object.Config{
+		Versions: n.catalog, Buckets: n.catalog, Uploads: n.catalog,
+		Shards: allShards{self: n.cfg.Node, local: n.local, remote: transport.Shards{Client: n.client}},
+		Region: n.region, Damage: n.damage, Buffers: pooledBuffers{}, Zone: n.self.Zone,
+		Random:      func(p []byte) error { _, err := rand.Read(p); return err },
+		BudgetBytes: int64(n.cfg.Limits.Budget),
+		Logger:      n.logger, Registry: n.metrics,
+	})
+	if err != nil {
+		return err
+	}
+	n.closers = append(n.closers, n.store.Close)
+	return nil
+}
+
+// openDoors builds what clients and operators talk to.
+func (n *Node) openDoors() error {
+	n.admin = admin.NewServer(admin.Config{Registry: n.metrics, Ready: n.Ready, Status: n.Status, Logger: n.logger})
+	if n.self.Role != cluster.RoleStorage {
+		return nil
+	}
+	d := door{n.store}
+	h, err := s3api.New(s3api.Config{
+		Buckets: d, Objects: d, Lister: d, Uploads: d,
+		Credentials: rootCredentials{n.secrets.AccessKey, n.secrets.SecretKey},
+		Region:      n.file.Name, Domains: n.cfg.S3.Domains, MaxRequests: n.cfg.Limits.Requests,
+		Logger: n.logger, Registry: n.metrics,
+	})
+	if err != nil {
+		return err
+	}
+	n.s3 = s3api.NewServer("", h, n.logger)
+	return nil
+}
+
+// listen takes the ports early, so that a taken one is an error of the start.
+func (n *Node) listen() error {
+	addrs := map[string]string{
+		"transport": orElse(n.cfg.Listen.Transport, n.self.Addr),
+		"admin":     orElse(n.cfg.Listen.Admin, n.self.Admin),
+	}
+	if n.s3 != nil {
+		addrs["s3"] = orElse(n.cfg.Listen.S3, n.self.S3)
+	}
+	for name, addr := range addrs {
+		l, err := net.Listen("tcp", addr)
+		if err != nil {
+			return fmt.Errorf("listen %s: %w", name, err)
+		}
+		n.listeners[name] = l
+		n.closers = append(n.closers, func() error {
+			if err := l.Close(); !errors.Is(err, net.ErrClosed) {
+				return err
+			}
+			return nil
+		})
+	}
+	return nil
+}
+
+// Run serves until ctx ends, drains, and returns. The parts end in the reverse
+// order of what depends on them: first the doors, last the metadata.
+func (n *Node) Run(ctx context.Context) error {
+	inner, endInner := context.WithCancel(context.WithoutCancel(ctx))
+	defer endInner()
+	parts, partsCtx := errgroup.WithContext(inner)
+	parts.Go(func() error { return n.host.Run(partsCtx) })
+	parts.Go(func() error { return n.server.Serve(partsCtx, n.listeners["transport"]) })
+	parts.Go(func() error { return n.gossip.Run(partsCtx) })
+	parts.Go(func() error { return n.watchRegion(partsCtx) })
+	parts.Go(func() error { return n.register(partsCtx) })
+	for _, d := range n.disks {
+		parts.Go(func() error { return d.Run(partsCtx) })
+	}
+	for _, task := range n.upkeep() {
+		parts.Go(func() error { return task(partsCtx) })
+	}
+	parts.Go(func() error { return serveHTTP(n.admin, n.listeners["admin"]) })
+	if n.s3 != nil {
+		parts.Go(func() error { return serveHTTP(n.s3, n.listeners["s3"]) })
+	}
+	n.logger.Info("node started", "zone", n.self.Zone, "role", n.self.Role, "s3", n.self.S3, "version", Version)
+	select {
+	case <-ctx.Done():
+	case <-partsCtx.Done(): // a part ended the node
+	}
+	drained := n.drain()
+	endInner()
+	err := parts.Wait()
+	if errors.Is(err, context.Canceled) {
+		err = nil
+	}
+	return errors.Join(err, drained)
+}
+
+// drain lets requests under way finish and takes no new ones.
+func (n *Node) drain() error {
+	n.logger.Info("draining")
+	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(n.cfg.Drain))
+	defer cancel()
+	if err := n.gossip.Leave(time.Second); err != nil {
+		n.logger.Debug("gossip could not say goodbye", "err", err)
+	}
+	var errs []error
+	for _, s := range []*http.Server{n.s3, n.admin} {
+		if s == nil {
+			continue
+		}
+		if err := s.Shutdown(ctx); errors.Is(err, context.DeadlineExceeded) {
+			n.logger.Warn("requests were cut off at the end of the drain")
+			err = s.Close()
+			errs = append(errs, err)
+		} else {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func serveHTTP(s *http.Server, l net.Listener) error {
+	if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+// Close releases everything, in the reverse order of building. It is idempotent.
+func (n *Node) Close() error {
+	var errs []error
+	for i := len(n.closers) - 1; i >= 0; i-- {
+		errs = append(errs, n.closers[i]())
+	}
+	n.closers = nil
+	return errors.Join(errs...)
+}
+
+func (n *Node) dataPath(name string) string { return filepath.Join(n.cfg.Data, name) }
