@@ -182,7 +182,7 @@ func (c *call) writeError(err error) {
 	e := translate(err)
 	c.code = e.code
 	status := e.status()
-	if status >= 500 && e.cause != nil && !errors.Is(err, context.Canceled) {
+	if status == http.StatusInternalServerError && e.cause != nil && !errors.Is(err, context.Canceled) {
 		c.api.Logger.Warn("request failed", "req", c.id, "op", c.op, "bucket", c.bucket, "key", c.key, "code", e.code, "err", e.cause)
 	}
 	if c.w.wrote {

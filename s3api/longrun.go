@@ -66,7 +66,7 @@ func (c *call) endLong(write func(*s3xml.Writer), err error) error {
 	if err != nil {
 		e := translate(err)
 		c.code = e.code
-		if e.status() >= 500 {
+		if e.status() == http.StatusInternalServerError {
 			c.api.Logger.Warn("request failed", "req", c.id, "op", c.op, "bucket", c.bucket, "key", c.key, "code", e.code, "err", e.cause)
 		}
 		e.element(&x, resource(c.r), c.id, hostID(c.id))

@@ -1,6 +1,7 @@
 package s3api
 
 import (
+	"net/http"
 	"sync"
 
 	"bivalve/metadata"
@@ -72,7 +73,7 @@ func (c *call) deleteObjects() error {
 			continue
 		}
 		e := translate(d.err)
-		if e.status() >= 500 {
+		if e.status() == http.StatusInternalServerError {
 			c.api.Logger.Warn("delete failed", "req", c.id, "bucket", c.bucket, "key", d.key, "err", d.err)
 		}
 		x.Open("Error")

@@ -1,0 +1,7 @@
+package s3test
+
+import "testing"
+
+func TestMemory(t *testing.T) {
+	Run(t, func(*testing.T) Stores { return NewMemory().Stores() })
+}
