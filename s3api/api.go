@@ -172,7 +172,11 @@ func (c *call) finish(started time.Time) {
 // handler left unread.
 func (c *call) guardUnread() {
 	if c.r.ContentLength != 0 && (c.input == nil || !c.input.ended) {
-		_ = c.w.ctl.SetReadDeadline(time.Now().Add(2 * time.Second))
+		wait := 2 * time.Second
+		if c.input != nil && c.input.broke {
+			wait = 0
+		}
+		_ = c.w.ctl.SetReadDeadline(time.Now().Add(wait))
 	}
 }
 

@@ -357,3 +357,18 @@ func TestLearned16ContentType(t *testing.T) {
 		t.Error(a.Header)
 	}
 }
+
+func TestLearned19DefaultOfUploads(t *testing.T) {
+	h := open(t)
+	h.bucket("uploads")
+	id := h.do("POST", "/uploads/x?uploads", "").element("UploadId")
+	a := h.do("PUT", "/uploads/x?partNumber=1&uploadId="+id, "123456789", "X-Amz-Checksum-Crc32: "+crc([]byte("123456789")))
+	if a.Header.Get("X-Amz-Checksum-Crc32") != crc([]byte("123456789")) {
+		t.Error(a.Header)
+	}
+	doc := "<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>" + a.Header.Get("ETag") + "</ETag></Part></CompleteMultipartUpload>"
+	a = h.do("POST", "/uploads/x?uploadId="+id, doc)
+	if a.element("ChecksumCRC64NVME") != "rosUhgp5mIg=" || a.element("ChecksumType") != "FULL_OBJECT" {
+		t.Error(a.body)
+	}
+}

@@ -26,7 +26,8 @@ type timedBody struct {
 	ctl   *http.ResponseController
 	idle  time.Duration
 	until time.Time
-	ended bool
+	ended bool // io.EOF was seen
+	broke bool // the wire failed; there is nothing to wait for
 }
 
 func (t *timedBody) Read(p []byte) (int, error) {
@@ -39,9 +40,9 @@ func (t *timedBody) Read(p []byte) (int, error) {
 		// The server goes on reading to notice a client that leaves: our deadline
 		// must not end the request while the house works.
 		_ = t.ctl.SetReadDeadline(time.Time{})
+		t.ended, t.broke = err == io.EOF, err != io.EOF
 		switch {
 		case err == io.EOF:
-			t.ended = true
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			err = &apiError{code: "RequestTimeout", cause: err}
 		default:
