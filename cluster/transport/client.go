@@ -121,7 +121,11 @@ func (c *Client) once(ctx context.Context, p *peer, req *Call, deadline time.Tim
 	reply, x, err := c.exchange(ctx, cn, req, deadline)
 	var remote *RemoteError
 	if clean := stop(); clean && (err == nil || errors.As(err, &remote)) {
-		cp.give(cn)
+		if errors.Is(err, ErrFrame) {
+			c.drop(cp, cn) // the peer hangs up after a damaged frame
+		} else {
+			cp.give(cn)
+		}
 		return reply, false, err
 	}
 	c.drop(cp, cn)
