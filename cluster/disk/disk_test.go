@@ -20,12 +20,13 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func testConfig(t testing.TB, fs vfs.FS) Config {
-	dir := "/disk"
+	dir, segmentBytes := "/disk", int64(8<<20) // memory is preallocated too
 	if fs == nil {
-		dir = filepath.Join(t.TempDir(), "disk")
+		dir, segmentBytes = filepath.Join(t.TempDir(), "disk"), 0
 	}
 	return Config{
-		Dir: dir, FS: fs, Cluster: [16]byte{1, 2, 3}, ID: cluster.DiskID{9, 9}, ReserveBytes: -1,
+		SegmentBytes: segmentBytes,
+		Dir:          dir, FS: fs, Cluster: [16]byte{1, 2, 3}, ID: cluster.DiskID{9, 9}, ReserveBytes: -1,
 		Now: func() time.Time { return time.Unix(1700000000, 0) }, Logger: slog.New(slog.DiscardHandler),
 	}
 }

@@ -13,7 +13,7 @@ import (
 // Space is taken in steps, so that an idle disk does not hold two whole segments.
 const (
 	stepLarge = 64 << 20
-	stepSmall = 4 << 20
+	stepSmall = 1 << 20
 )
 
 // makeRoom has a segment open with space for n more bytes. spare is what may be
@@ -44,7 +44,29 @@ func (w *writer) makeRoom(n, spare int64) error {
 	if err := w.file.Preallocate(w.allocated, more); err != nil {
 		return w.d.softFailure("preallocate", err)
 	}
+	if w.kind == smallSegment {
+		if err := w.zeroAhead(more); err != nil {
+			return w.d.fence("write zeros", err)
+		}
+	}
 	w.allocated += more
+	return nil
+}
+
+// zeroAhead writes zeros over the next n preallocated bytes. A sync of bytes that
+// were written before needs no journal commit, which is a quarter of the CPU of
+// a small append (BenchmarkAppend/4K/1w). The zeros go out with the next sync.
+func (w *writer) zeroAhead(n int64) error {
+	zeros := GetBuffer(int(min(n, stepSmall)))
+	defer PutBuffer(zeros)
+	clear(zeros)
+	for at := w.allocated; n > 0; {
+		part := min(n, int64(len(zeros)))
+		if _, err := w.file.WriteVec([][]byte{zeros[:part]}, at); err != nil {
+			return err
+		}
+		at, n = at+part, n-part
+	}
 	return nil
 }
 
