@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"net"
+	"os"
+	"path/filepath"
 	"strings"
 
 	"bivalve/cluster"
@@ -19,6 +21,7 @@ type initFlags struct {
 	k, m                     uint8
 	s3, transp, gossip, adm  int
 	listen, adminListen, res string
+	ifMissing                bool
 }
 
 func initCommand() *cobra.Command {
@@ -34,6 +37,12 @@ func initCommand() *cobra.Command {
 			o, err := f.options()
 			if err != nil {
 				return err
+			}
+			if f.ifMissing {
+				if _, err := os.Stat(filepath.Join(f.out, "ca")); err == nil {
+					fmt.Fprintf(cmd.OutOrStdout(), "%s holds a region already; it is left as it is.\n", f.out)
+					return nil
+				}
 			}
 			secrets, err := server.InitRegion(o)
 			if err != nil {
@@ -68,6 +77,7 @@ Root secret key: %s
 	fl.StringVar(&f.listen, "listen", "", "address that nodes listen on, when it is not the host's own (such as 0.0.0.0 in containers)")
 	fl.StringVar(&f.adminListen, "admin-listen", "127.0.0.1", "address that the admin listener binds")
 	fl.StringVar(&f.res, "disk-reserve", "", "free space that writes leave on each disk; default max(1GiB, 5%)")
+	fl.BoolVar(&f.ifMissing, "if-missing", false, "leave a region that is there already as it is")
 	return c
 }
 
@@ -92,7 +102,7 @@ func (f *initFlags) options() (server.InitOptions, error) {
 		}
 		zone, hosts, ok := strings.Cut(arg, "=")
 		if !ok || zone == "" || hosts == "" {
-			return o, fmt.Errorf("%q: want NAME=HOST,HOST,...", arg)
+			return o, fmt.Errorf("%q: want NAME=HOST or NAME=HOST,HOST", arg)
 		}
 		for j, host := range strings.Split(hosts, ",") {
 			m := server.InitMember{SeedMember: server.SeedMember{

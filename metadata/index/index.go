@@ -13,6 +13,7 @@ import (
 	"bivalve/metadata"
 
 	"go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
 )
 
 // formatVersion is checked at Open; an index of another version is refused.
@@ -167,7 +168,7 @@ func (ix *Index) Flush() (Applied, error) {
 	ix.mu.Lock()
 	defer ix.mu.Unlock()
 	if ix.closed {
-		return ix.durable, bbolt.ErrDatabaseNotOpen
+		return ix.durable, berrors.ErrDatabaseNotOpen
 	}
 	if !ix.dirty {
 		return ix.durable, nil

@@ -20,16 +20,6 @@ func uploadKey(bucket metadata.BucketID, key string, id metadata.UploadID) []byt
 	return append(append(out, 0), id[:]...)
 }
 
-// parseUploadKey splits an uploadKey into the object key and the upload id.
-func parseUploadKey(raw []byte) (key string, id metadata.UploadID, err error) {
-	const fixed = 16 + 1 + 16
-	if len(raw) < fixed {
-		return "", id, fmt.Errorf("%w: upload key of %d bytes", metadata.ErrMalformed, len(raw))
-	}
-	copy(id[:], raw[len(raw)-16:])
-	return string(raw[16 : len(raw)-17]), id, nil
-}
-
 // partKey is upload id, part number.
 func partKey(id metadata.UploadID, number int) []byte {
 	return binary.BigEndian.AppendUint16(append(make([]byte, 0, 18), id[:]...), uint16(number))

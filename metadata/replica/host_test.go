@@ -156,12 +156,6 @@ func (r *region) reach(from, to ReplicaID) *node {
 	return r.nodes[to]
 }
 
-func (r *region) cut(a, b ReplicaID, cut bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.blocked[[2]ReplicaID{a, b}], r.blocked[[2]ReplicaID{b, a}] = cut, cut
-}
-
 func (r *region) leader(g GroupID) ReplicaID {
 	r.t.Helper()
 	var lead ReplicaID

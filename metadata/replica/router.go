@@ -35,13 +35,13 @@ type RouterConfig struct {
 func (c *RouterConfig) Validate() error {
 	var errs []error
 	if c.Voters == nil {
-		errs = append(errs, errors.New("Voters is missing"))
+		errs = append(errs, errors.New("missing Voters"))
 	}
 	if c.Peers == nil {
-		errs = append(errs, errors.New("Peers is missing"))
+		errs = append(errs, errors.New("missing Peers"))
 	}
 	if c.Host != nil && c.Host.cfg.Replica != c.Self {
-		errs = append(errs, errors.New("Self is not the host's replica"))
+		errs = append(errs, errors.New("not the host's replica: Self"))
 	}
 	return errors.Join(errs...)
 }
