@@ -11,9 +11,13 @@ import (
 )
 
 // Space is taken in steps, so that an idle disk does not hold two whole segments.
+// The step of a large segment grows with it, so that what is taken ahead stays a
+// small part of what is used.
 const (
-	stepLarge = 64 << 20
-	stepSmall = 1 << 20
+	stepSmall    = 1 << 20
+	stepLargeMin = 1 << 20
+	stepLargeMax = 64 << 20
+	stepPart     = 32
 )
 
 // makeRoom has a segment open with space for n more bytes. spare is what may be
@@ -34,7 +38,7 @@ func (w *writer) makeRoom(n, spare int64) error {
 	}
 	step := int64(stepSmall)
 	if w.kind == largeSegment {
-		step = stepLarge
+		step = min(max(w.pos/stepPart, stepLargeMin), stepLargeMax)
 	}
 	need := padTo(w.pos+n, pageBytes) - w.allocated
 	more := max(need, min(step, w.d.cfg.SegmentBytes-w.allocated))
