@@ -2,7 +2,6 @@ package object
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"sort"
@@ -49,11 +48,12 @@ func (s *Store) writeBlob(ctx context.Context, partition uint16, body io.Reader,
 		Profile: metadata.Profile{K: layout.Profile.K, M: layout.Profile.M},
 	}
 	w := &blobWriter{s: s, blob: blob, codec: codec, geo: geo}
-	if err := w.copy(ctx, body); err != nil {
+	err = w.copy(ctx, body)
+	w.finish()
+	if err != nil {
 		s.discard(blob)
 		return nil, err
 	}
-	w.finish()
 	return blob, nil
 }
 
@@ -68,8 +68,11 @@ type blobWriter struct {
 	risk map[cluster.Zone]bool
 }
 
-// copy reads chunk after chunk and lets up to chunksInFlight be on their way.
+// copy reads chunk after chunk and lets up to chunksInFlight be on their way. The
+// first failure, of the body or of a chunk, ends them all and is what is returned.
 func (w *blobWriter) copy(ctx context.Context, body io.Reader) error {
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
 	g, gctx := errgroup.WithContext(ctx)
 	slots := make(chan struct{}, chunksInFlight)
 	n := chunks(w.blob.Bytes)
@@ -96,7 +99,13 @@ func (w *blobWriter) copy(ctx context.Context, body io.Reader) error {
 		return nil
 	}
 	err := read()
-	return errors.Join(g.Wait(), err)
+	if err != nil {
+		fail(err)
+	}
+	if first := g.Wait(); first != nil {
+		return first
+	}
+	return err
 }
 
 // chunkBuffer is the memory of one chunk: a buffer for each shard, aligned so that
@@ -129,7 +138,7 @@ func (w *blobWriter) fill(ctx context.Context, body io.Reader, chunk uint32) (*c
 	var err error
 	for i := 0; i < w.geo.K && err == nil; i++ {
 		part := b.shards[i][:min(shard, max(0, length-i*shard))]
-		_, err = io.ReadFull(body, part)
+		err = readFull(body, part)
 		clear(b.shards[i][len(part):])
 	}
 	if err == nil && chunk+1 == chunks(w.blob.Bytes) {
@@ -140,6 +149,16 @@ func (w *blobWriter) fill(ctx context.Context, body io.Reader, chunk uint32) (*c
 		return nil, err
 	}
 	return b, nil
+}
+
+// readFull reads all of p. A body that ends before is an error whatever it says
+// itself: io.EOF must never travel on as if it were one.
+func readFull(body io.Reader, p []byte) error {
+	_, err := io.ReadFull(body, p)
+	if err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
+	return err
 }
 
 // readEnd expects the body to end here, well.
@@ -172,6 +191,17 @@ func (w *blobWriter) noted(n metadata.ChunkNote, risky [2]bool, zones [2]cluster
 			w.risk[zones[z]] = true
 		}
 	}
+}
+
+// stood keeps where a chunk that failed stood aside to, so that discard looks
+// there.
+func (w *blobWriter) stood(chunk uint32, attempt uint8) {
+	if attempt == 0 {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.blob.Notes = append(w.blob.Notes, metadata.ChunkNote{Chunk: chunk, Attempt: attempt})
 }
 
 // finish puts the notes in order.

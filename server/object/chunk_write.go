@@ -56,6 +56,7 @@ func (w *blobWriter) writeChunk(ctx context.Context, chunk uint32, buf *chunkBuf
 		c.take(<-c.answers)
 	}
 	if err != nil {
+		w.stood(chunk, c.place.attempt)
 		return err
 	}
 	missing := w.geo.All() &^ c.done

@@ -3,6 +3,7 @@ package object
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 
@@ -49,6 +50,14 @@ type fetched struct {
 	err error
 }
 
+// wanted is a range of one chunk. early: it is asked for before the client needs it.
+type wanted struct {
+	blob   *metadata.Blob
+	chunk  uint32
+	off, n int
+	early  bool
+}
+
 // reader streams a range of a version, one chunk ahead of its client. One
 // goroutine uses it.
 type reader struct {
@@ -61,6 +70,7 @@ type reader struct {
 	left  int64           // bytes still to be asked for
 
 	ahead chan fetched // nil: nothing is on its way
+	asked wanted       // what ahead will bring
 	cur   *piece
 	err   error
 }
@@ -74,16 +84,14 @@ func (r *reader) prefetch() {
 	if r.left <= 0 || len(r.parts) == 0 {
 		return
 	}
-	blob := r.parts[0].Blob
-	chunk := uint32(r.skip / erasure.ChunkBytes)
-	off := int(r.skip % erasure.ChunkBytes)
-	n := int(min(int64(chunkBytes(blob.Bytes, chunk)-off), r.left))
-	r.skip += int64(n)
-	r.left -= int64(n)
+	w := wanted{blob: r.parts[0].Blob, chunk: uint32(r.skip / erasure.ChunkBytes), off: int(r.skip % erasure.ChunkBytes), early: r.cur != nil}
+	w.n = int(min(int64(chunkBytes(w.blob.Bytes, w.chunk)-w.off), r.left))
+	r.skip += int64(w.n)
+	r.left -= int64(w.n)
 	ahead := make(chan fetched, 1)
-	r.ahead = ahead
+	r.ahead, r.asked = ahead, w
 	go func() { // Close waits for it
-		p, err := r.s.readChunk(r.ctx, blob, chunk, off, n)
+		p, err := r.s.readChunk(r.ctx, w.blob, w.chunk, w.off, w.n)
 		ahead <- fetched{p, err}
 	}()
 }
@@ -107,6 +115,11 @@ func (r *reader) advance() error {
 	}
 	f := <-r.ahead
 	r.ahead = nil
+	if w := r.asked; w.early && (errors.Is(f.err, ErrBusy) || passing(f.err)) {
+		// It gave up while the client was busy with the chunk before; what was short
+		// then may be there now.
+		f.p, f.err = r.s.readChunk(r.ctx, w.blob, w.chunk, w.off, w.n)
+	}
 	if f.err != nil {
 		r.err = f.err
 		return r.err

@@ -42,7 +42,7 @@ func (s *Store) PutObject(ctx context.Context, r PutRequest) (metadata.Version, 
 // readInline takes a small body whole.
 func readInline(body io.Reader, size int64) ([]byte, error) {
 	buf := make([]byte, size)
-	if _, err := io.ReadFull(body, buf); err != nil {
+	if err := readFull(body, buf); err != nil {
 		return nil, err
 	}
 	return buf, readEnd(body)
