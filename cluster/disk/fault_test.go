@@ -124,7 +124,7 @@ func TestReserve(t *testing.T) {
 	d := fresh(t, cfg)
 	small, large := disktest.Shard(disktest.Key(1, 1), 100, 1), disktest.Shard(disktest.Key(1, 2), 100_000, 2)
 	add(t, d, small, large)
-	mem.SetCapacity(70 << 20)
+	mem.SetCapacity(65 << 20)
 	for _, s := range []cluster.Shard{disktest.Shard(disktest.Key(1, 3), 100, 1), disktest.Shard(disktest.Key(1, 4), 100_000, 2)} {
 		if err := d.Append(t.Context(), []cluster.Shard{s}); !errors.Is(err, cluster.ErrDiskFull) {
 			t.Fatalf("append of %d bytes: %v", len(s.Payload), err)
