@@ -18,7 +18,7 @@ import (
 func TestSlowPeersAreCut(t *testing.T) {
 	ca := newTestCA(t, "test")
 	s := serve(t, Config{Identity: ca.identity("b1", time.Now()), Limits: Limits{
-		HandshakeTimeout: 50 * time.Millisecond, ReadTimeout: 50 * time.Millisecond,
+		HandshakeTimeout: time.Second, ReadTimeout: 300 * time.Millisecond,
 		ClientIdle: 20 * time.Millisecond, ServerIdle: 50 * time.Millisecond,
 	}}, "127.0.0.1:0", func(s *Server) { s.Handle(kindEcho, echo) })
 
