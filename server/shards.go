@@ -32,7 +32,7 @@ func (l *localShards) failed(id cluster.DiskID) error {
 	if err != nil {
 		return err
 	}
-	return d.Usage().Failed
+	return d.Failed()
 }
 
 // AppendShards stores shards, those of one disk together so that they share one

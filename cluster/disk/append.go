@@ -22,7 +22,7 @@ func (d *Disk) Append(ctx context.Context, shards []cluster.Shard) error {
 		return err
 	}
 	defer d.users.Done()
-	if err := d.failure(); err != nil {
+	if err := d.Failed(); err != nil {
 		return err
 	}
 	if len(shards) == 0 {
@@ -110,7 +110,7 @@ func (d *Disk) Delete(ctx context.Context, keys []cluster.ShardKey) error {
 		return err
 	}
 	defer d.users.Done()
-	if err := d.failure(); err != nil {
+	if err := d.Failed(); err != nil {
 		return err
 	}
 	if len(keys) > MaxDeleteKeys {

@@ -25,7 +25,7 @@ const (
 func (d *Disk) compact(ctx context.Context) error {
 	var errs []error
 	for _, s := range d.worthCompacting() {
-		if ctx.Err() != nil || d.failure() != nil {
+		if ctx.Err() != nil || d.Failed() != nil {
 			break
 		}
 		if err := d.compactSegment(ctx, s); err != nil {

@@ -180,7 +180,7 @@ func crashWork(t *testing.T, d *Disk, m *model, rng *rand.Rand, round int) {
 			wg.Go(func() { crashStep(t, d, m, r, writer, round*100+step) })
 		}
 		wg.Wait()
-		if d.failure() != nil {
+		if d.Failed() != nil {
 			return
 		}
 		if rng.IntN(6) == 0 {

@@ -160,8 +160,9 @@ func (d *Disk) enter() error {
 	return nil
 }
 
-// failure is why the disk takes no writes, or nil.
-func (d *Disk) failure() error {
+// Failed is why the disk takes no writes, nil if it does; unlike Usage it asks
+// nothing of the file system.
+func (d *Disk) Failed() error {
 	if p := d.failed.Load(); p != nil {
 		return *p
 	}
@@ -189,7 +190,7 @@ func (d *Disk) Close() error {
 		return nil
 	}
 	var errs []error
-	if d.failure() == nil {
+	if d.Failed() == nil {
 		errs = append(errs, d.small.trim(), d.large.trim(), d.checkpoint(true))
 	}
 	return errors.Join(append(errs, d.release())...)

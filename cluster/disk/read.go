@@ -201,7 +201,7 @@ type Usage struct {
 // Usage never blocks on a write. If the file system cannot tell its size, the
 // sizes are zero and Failed says why.
 func (d *Disk) Usage() Usage {
-	u := Usage{Failed: d.failure()}
+	u := Usage{Failed: d.Failed()}
 	if err := d.enter(); err != nil {
 		u.Failed = err
 		return u

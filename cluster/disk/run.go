@@ -75,7 +75,7 @@ func (d *Disk) upkeep(ctx context.Context, full bool) error {
 		return err
 	}
 	defer d.users.Done()
-	if d.failure() != nil {
+	if d.Failed() != nil {
 		return nil // nothing may be written any more; who fenced it has said so
 	}
 	err := d.checkpoint(true)

@@ -167,7 +167,7 @@ func (w *writer) leadBatch(r *request) error {
 	batch := w.take()
 	w.mu.Unlock()
 
-	err := w.d.failure()
+	err := w.d.Failed()
 	full := false
 	if err == nil {
 		err, full = w.commit(batch)
