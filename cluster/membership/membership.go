@@ -77,6 +77,11 @@ type Membership struct {
 	ml    *memberlist.Memberlist
 	close sync.Once
 
+	// end guards shut: memberlist panics when it is told to leave after it was
+	// shut down, as happens when another part has ended the node.
+	end  sync.Mutex
+	shut bool
+
 	mu      sync.Mutex
 	meta    []byte // of this node, encoded
 	members map[cluster.NodeID]State
@@ -242,11 +247,17 @@ func (m *Membership) UpdateMeta(meta Meta) error {
 }
 
 // Leave says goodbye, so that the others need not find out. The node stays
-// silent about itself afterwards; Close or the end of Run comes next.
+// silent about itself afterwards; Close or the end of Run comes next. After
+// either it does nothing.
 func (m *Membership) Leave(timeout time.Duration) error {
 	m.mu.Lock()
 	m.left = true
 	m.mu.Unlock()
+	m.end.Lock()
+	defer m.end.Unlock()
+	if m.shut {
+		return nil
+	}
 	if err := m.ml.Leave(timeout); err != nil {
 		return fmt.Errorf("membership: leave: %w", err)
 	}
@@ -256,6 +267,9 @@ func (m *Membership) Leave(timeout time.Duration) error {
 // Close releases the sockets without a goodbye. It may be called again.
 func (m *Membership) Close() error {
 	m.close.Do(func() {
+		m.end.Lock()
+		defer m.end.Unlock()
+		m.shut = true
 		if err := m.ml.Shutdown(); err != nil {
 			m.err = fmt.Errorf("membership: %w", err)
 		}
