@@ -3,6 +3,7 @@ package upkeep
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -39,11 +40,18 @@ type Reclaimer struct {
 	Now        func() time.Time
 }
 
-// What one round takes from one partition, and how much of it at a time.
+// What one round takes from one partition, how much of it at a time, and after
+// how many looks an item is tried again whose shards could not all be removed.
 const (
 	reclaimBatch    = 256
+	reclaimMost     = 10_000
 	reclaimParallel = 4
+	reclaimPatience = 10
 )
+
+// stuck are the items of one partition that could not be removed, with the time
+// when they are worth another try.
+type stuck map[metadata.GarbageID]time.Time
 
 // Run works until ctx ends.
 func (r *Reclaimer) Run(ctx context.Context) error {
@@ -56,6 +64,7 @@ func (r *Reclaimer) Run(ctx context.Context) error {
 	}
 	t := time.NewTicker(r.Every)
 	defer t.Stop()
+	waiting := map[replica.GroupID]stuck{}
 	for {
 		select {
 		case <-ctx.Done():
@@ -63,51 +72,73 @@ func (r *Reclaimer) Run(ctx context.Context) error {
 		case <-t.C:
 		}
 		for g := replica.GroupID(1); int(g) <= r.Partitions && ctx.Err() == nil; g++ {
-			for r.Leads(g) {
-				n, more := r.round(ctx, g)
+			if !r.Leads(g) {
+				delete(waiting, g)
+				continue
+			}
+			if waiting[g] == nil {
+				waiting[g] = stuck{}
+			}
+			for more := true; more && ctx.Err() == nil && r.Leads(g); {
+				var n int
+				n, more = r.round(ctx, g, waiting[g])
 				removed.Add(float64(n))
-				if !more {
-					break
-				}
 			}
 		}
 	}
 }
 
 // round removes up to one batch; more says that a further one may be waiting.
-func (r *Reclaimer) round(ctx context.Context, g replica.GroupID) (removed int, more bool) {
+// Items that are stuck are looked past, so that those behind them are reached.
+func (r *Reclaimer) round(ctx context.Context, g replica.GroupID, wait stuck) (removed int, more bool) {
 	qctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	items, err := r.Queue.Garbage(qctx, g, r.Now().Add(-r.Grace).UnixNano(), reclaimBatch)
-	if err != nil || len(items) == 0 {
-		if err != nil {
-			r.Logger.Debug("garbage could not be listed", "group", g, "err", err)
-		}
+	limit := min(len(wait)+reclaimBatch, reclaimMost)
+	items, err := r.Queue.Garbage(qctx, g, r.Now().Add(-r.Grace).UnixNano(), limit)
+	if err != nil {
+		r.Logger.Debug("garbage could not be listed", "group", g, "err", err)
 		return 0, false
 	}
-	var mu sync.Mutex
-	var gone []metadata.GarbageID
-	var work errgroup.Group
-	work.SetLimit(reclaimParallel)
-	for _, item := range items {
-		work.Go(func() error {
-			if err := r.Blobs.RemoveBlob(qctx, &item.Blob); err != nil {
-				r.Logger.Debug("garbage stays queued", "blob", item.Blob.ID.String(), "err", err)
-				return nil
-			}
-			mu.Lock()
-			gone = append(gone, item.ID)
-			mu.Unlock()
-			return nil
-		})
+	more = len(items) == limit
+	items = slices.DeleteFunc(items, func(item metadata.Garbage) bool { return r.Now().Before(wait[item.ID]) })
+	if len(items) > reclaimBatch {
+		items, more = items[:reclaimBatch], true
 	}
-	_ = work.Wait() // what failed stays queued
+	if len(items) == 0 {
+		return 0, false
+	}
+	gone := r.remove(qctx, items, wait)
 	if len(gone) == 0 {
-		return 0, false
+		return 0, more
 	}
 	if err := r.Queue.DropGarbage(qctx, g, gone); err != nil {
 		r.Logger.Debug("removed garbage could not be dropped from its queue", "group", g, "err", err)
 		return 0, false
 	}
-	return len(gone), len(gone) == len(items) && len(items) == reclaimBatch
+	return len(gone), more
+}
+
+// remove removes the shards of items and tells which are gone for good; the
+// others wait.
+func (r *Reclaimer) remove(ctx context.Context, items []metadata.Garbage, wait stuck) (gone []metadata.GarbageID) {
+	var mu sync.Mutex
+	var work errgroup.Group
+	work.SetLimit(reclaimParallel)
+	for _, item := range items {
+		work.Go(func() error {
+			err := r.Blobs.RemoveBlob(ctx, &item.Blob)
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				r.Logger.Debug("garbage stays queued", "blob", item.Blob.ID.String(), "err", err)
+				wait[item.ID] = r.Now().Add(reclaimPatience * r.Every)
+				return nil
+			}
+			delete(wait, item.ID)
+			gone = append(gone, item.ID)
+			return nil
+		})
+	}
+	_ = work.Wait() // what failed waits
+	return gone
 }
