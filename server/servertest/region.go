@@ -58,6 +58,7 @@ type Region struct {
 // running is one life of a node.
 type running struct {
 	node   *server.Node
+	cfg    *server.Config
 	cancel context.CancelFunc
 	ended  chan struct{}
 	err    error // once ended
@@ -185,7 +186,7 @@ func (r *Region) start(id cluster.NodeID) {
 		r.t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	life := &running{node: node, cancel: cancel, ended: make(chan struct{})}
+	life := &running{node: node, cfg: cfg, cancel: cancel, ended: make(chan struct{})}
 	go func() { // end waits for it
 		defer close(life.ended)
 		life.err = node.Run(ctx)
@@ -215,6 +216,7 @@ func (r *Region) Stop(ids ...cluster.NodeID) {
 func (r *Region) Kill(ids ...cluster.NodeID) {
 	r.t.Helper()
 	r.end(ids, func(l *running) error {
+		l.cfg.Drain = 1 // nanosecond: whatever is under way is cut off
 		err := l.node.Close()
 		l.cancel()
 		<-l.ended // with errors of all that was cut off
