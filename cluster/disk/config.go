@@ -48,10 +48,10 @@ type Config struct {
 func (c Config) withDefaults() (Config, error) {
 	var errs []error
 	if c.Dir == "" {
-		errs = append(errs, errors.New("Dir is empty"))
+		errs = append(errs, errors.New("no Dir"))
 	}
 	if c.Cluster == [16]byte{} {
-		errs = append(errs, errors.New("Cluster is zero"))
+		errs = append(errs, errors.New("no Cluster"))
 	}
 	if c.SegmentBytes != 0 && c.SegmentBytes < minSegmentBytes || c.SegmentBytes > math.MaxUint32 {
 		errs = append(errs, fmt.Errorf("SegmentBytes is %d, want %d..%d", c.SegmentBytes, minSegmentBytes, uint32(math.MaxUint32)))

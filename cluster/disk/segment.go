@@ -26,8 +26,7 @@ type segment struct {
 	tombs    int64 // bytes of tombstones
 	punched  int64 // bytes given back inside dead records
 	shards   int64 // live ones
-	inspect  uint64
-	quarrels bool // compaction met damage: leave it to heal
+	quarrels bool  // compaction met damage: leave it to heal
 }
 
 func segmentName(number uint64, kind segmentKind) string {
