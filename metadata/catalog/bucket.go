@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"time"
 
 	"bivalve/metadata"
 	"bivalve/metadata/replica"
@@ -72,8 +73,15 @@ func (c *Catalog) DeleteBucket(ctx context.Context, name string) error {
 		return metadata.ErrBucketNotEmpty
 	}
 	b.Deleting = 0
-	return c.FinishDelete(ctx, b)
+	// Detached from the client on purpose: one that goes away must not leave the
+	// bucket closed to writes until the deletion is taken over.
+	dctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), deleteTimeout)
+	defer cancel()
+	return c.FinishDelete(dctx, b)
 }
+
+// deleteTimeout is shorter than it takes until a deletion is taken over.
+const deleteTimeout = 20 * time.Second
 
 // FinishDelete begins a deletion, or takes over the one whose mark b carries.
 func (c *Catalog) FinishDelete(ctx context.Context, b metadata.Bucket) error {

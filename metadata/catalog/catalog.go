@@ -33,6 +33,9 @@ type Config struct {
 	Local      Local // of the root group, which every node carries
 	Partitions int   // fixed at the region's creation; a power of two up to 4096
 	Now        func() time.Time
+	// Wait bounds each call to a group: a side that has lost its quorum must say so
+	// and not hang. It is longer than a fail-over takes [10 s].
+	Wait time.Duration
 }
 
 // Catalog is safe for concurrent use.
@@ -51,6 +54,9 @@ func New(cfg Config) (*Catalog, error) {
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
+	}
+	if cfg.Wait == 0 {
+		cfg.Wait = 10 * time.Second
 	}
 	return &Catalog{cfg: cfg}, errors.Join(errs...)
 }
@@ -81,6 +87,8 @@ func (c *Catalog) change(ctx context.Context, g replica.GroupID, kind metadata.C
 	if err != nil {
 		return err
 	}
+	ctx, cancel := context.WithTimeout(ctx, c.cfg.Wait)
+	defer cancel()
 	out, err := c.cfg.Groups.Propose(ctx, g, raw)
 	if err != nil {
 		return outcome(err)
@@ -94,6 +102,8 @@ func (c *Catalog) read(ctx context.Context, g replica.GroupID, kind metadata.Que
 	if err != nil {
 		return err
 	}
+	ctx, cancel := context.WithTimeout(ctx, c.cfg.Wait)
+	defer cancel()
 	out, err := c.cfg.Groups.Query(ctx, g, raw)
 	if err != nil {
 		return outcome(err)
