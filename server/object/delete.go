@@ -9,11 +9,9 @@ import (
 // DeleteObject removes the current version of a key from the index (law L3); its
 // shards are removed after a grace.
 func (s *Store) DeleteObject(ctx context.Context, bucket, key string, c metadata.Condition) error {
-	b, err := s.cfg.Buckets.GetBucket(ctx, bucket)
-	if err != nil {
-		return err
-	}
-	return s.deletingBucket(ctx, b, s.cfg.Versions.DeleteKey(ctx, b.ID, key, c))
+	return s.inBucket(ctx, bucket, func(b metadata.Bucket) error {
+		return s.cfg.Versions.DeleteKey(ctx, b.ID, key, c)
+	})
 }
 
 // CreateBucket makes a bucket.

@@ -12,13 +12,12 @@ import (
 )
 
 // HeadObject is the current version of a key.
-func (s *Store) HeadObject(ctx context.Context, bucket, key string) (metadata.Version, error) {
-	b, err := s.cfg.Buckets.GetBucket(ctx, bucket)
-	if err != nil {
-		return metadata.Version{}, err
-	}
-	v, err := s.cfg.Versions.GetVersion(ctx, b.ID, key)
-	return v, s.deletingBucket(ctx, b, err)
+func (s *Store) HeadObject(ctx context.Context, bucket, key string) (v metadata.Version, err error) {
+	err = s.inBucket(ctx, bucket, func(b metadata.Bucket) error {
+		v, err = s.cfg.Versions.GetVersion(ctx, b.ID, key)
+		return err
+	})
+	return v, err
 }
 
 // OpenObject reads bytes [offset, offset+length) of a version. The first chunk is

@@ -6,33 +6,35 @@ import (
 	"bivalve/metadata"
 )
 
-// ref finds the bucket of an upload.
-func (s *Store) ref(ctx context.Context, bucket, key string, id metadata.UploadID) (metadata.UploadRef, error) {
-	b, err := s.cfg.Buckets.GetBucket(ctx, bucket)
-	return metadata.UploadRef{Bucket: b.ID, Key: key, ID: id}, err
+// inUpload does something with an upload of the bucket of that name.
+func (s *Store) inUpload(ctx context.Context, bucket, key string, id metadata.UploadID, do func(metadata.UploadRef) error) error {
+	return s.inBucket(ctx, bucket, func(b metadata.Bucket) error {
+		return do(metadata.UploadRef{Bucket: b.ID, Key: key, ID: id})
+	})
 }
 
 // CreateUpload starts a multipart upload.
-func (s *Store) CreateUpload(ctx context.Context, r CreateUploadRequest) (metadata.Upload, error) {
-	b, err := s.cfg.Buckets.GetBucket(ctx, r.Bucket)
-	if err != nil {
-		return metadata.Upload{}, err
-	}
-	u, err := s.cfg.Uploads.CreateUpload(ctx, metadata.Upload{
-		Bucket: b.ID, Key: r.Key, Attributes: r.Attributes,
-		ChecksumAlgorithm: r.ChecksumAlgorithm, ChecksumType: r.ChecksumType,
+func (s *Store) CreateUpload(ctx context.Context, r CreateUploadRequest) (u metadata.Upload, err error) {
+	err = s.inBucket(ctx, r.Bucket, func(b metadata.Bucket) error {
+		u, err = s.cfg.Uploads.CreateUpload(ctx, metadata.Upload{
+			Bucket: b.ID, Key: r.Key, Attributes: r.Attributes,
+			ChecksumAlgorithm: r.ChecksumAlgorithm, ChecksumType: r.ChecksumType,
+		})
+		return err
 	})
-	return u, s.deletingBucket(ctx, b, err)
+	return u, err
 }
 
 // PutPart stores one part: bytes first, then the commit, as PutObject does.
 func (s *Store) PutPart(ctx context.Context, r PutPartRequest) (metadata.Part, error) {
-	ref, err := s.ref(ctx, r.Bucket, r.Key, r.Upload)
-	if err != nil {
-		return metadata.Part{}, err
-	}
+	var ref metadata.UploadRef
 	// Asked before the bytes are taken; the commit asks again.
-	if _, err := s.cfg.Uploads.GetUpload(ctx, ref); err != nil {
+	err := s.inUpload(ctx, r.Bucket, r.Key, r.Upload, func(found metadata.UploadRef) error {
+		ref = found
+		_, err := s.cfg.Uploads.GetUpload(ctx, ref)
+		return err
+	})
+	if err != nil {
 		return metadata.Part{}, err
 	}
 	p := metadata.Part{Number: r.Number, Bytes: r.Bytes}
@@ -55,60 +57,58 @@ func (s *Store) PutPart(ctx context.Context, r PutPartRequest) (metadata.Part, e
 }
 
 // GetUpload is an upload in progress.
-func (s *Store) GetUpload(ctx context.Context, bucket, key string, id metadata.UploadID) (metadata.Upload, error) {
-	ref, err := s.ref(ctx, bucket, key, id)
-	if err != nil {
-		return metadata.Upload{}, err
-	}
-	return s.cfg.Uploads.GetUpload(ctx, ref)
+func (s *Store) GetUpload(ctx context.Context, bucket, key string, id metadata.UploadID) (u metadata.Upload, err error) {
+	err = s.inUpload(ctx, bucket, key, id, func(ref metadata.UploadRef) error {
+		u, err = s.cfg.Uploads.GetUpload(ctx, ref)
+		return err
+	})
+	return u, err
 }
 
 // ListParts is one page of the parts of an upload.
 func (s *Store) ListParts(ctx context.Context, bucket, key string, id metadata.UploadID, after, limit int) (PartPage, error) {
-	ref, err := s.ref(ctx, bucket, key, id)
-	if err != nil {
-		return PartPage{}, err
-	}
-	page, err := s.cfg.Uploads.ListParts(ctx, ref, after, limit)
+	var page metadata.Parts
+	err := s.inUpload(ctx, bucket, key, id, func(ref metadata.UploadRef) (err error) {
+		page, err = s.cfg.Uploads.ListParts(ctx, ref, after, limit)
+		return err
+	})
 	return PartPage{Upload: page.Upload, Parts: page.Parts, More: page.More}, err
 }
 
 // CompleteUpload commits the object. The parts' blobs become the version's.
-func (s *Store) CompleteUpload(ctx context.Context, r CompleteRequest) (metadata.Version, error) {
-	ref, err := s.ref(ctx, r.Bucket, r.Key, r.Upload)
-	if err != nil {
-		return metadata.Version{}, err
-	}
-	u, err := s.cfg.Uploads.GetUpload(ctx, ref)
-	if err != nil {
-		return metadata.Version{}, err
-	}
-	v := metadata.Version{Bucket: ref.Bucket, Key: r.Key, ID: metadata.NullVersion, ETag: r.ETag,
-		Checksum: r.Checksum, Attributes: u.Attributes, Parts: r.Parts}
-	for _, p := range r.Parts {
-		v.Bytes += p.Bytes
-	}
-	return s.cfg.Uploads.CompleteUpload(ctx, r.Upload, v, r.Condition)
+func (s *Store) CompleteUpload(ctx context.Context, r CompleteRequest) (done metadata.Version, err error) {
+	err = s.inUpload(ctx, r.Bucket, r.Key, r.Upload, func(ref metadata.UploadRef) error {
+		u, err := s.cfg.Uploads.GetUpload(ctx, ref)
+		if err != nil {
+			return err
+		}
+		v := metadata.Version{Bucket: ref.Bucket, Key: r.Key, ID: metadata.NullVersion, ETag: r.ETag,
+			Checksum: r.Checksum, Attributes: u.Attributes, Parts: r.Parts}
+		for _, p := range r.Parts {
+			v.Bytes += p.Bytes
+		}
+		done, err = s.cfg.Uploads.CompleteUpload(ctx, r.Upload, v, r.Condition)
+		return err
+	})
+	return done, err
 }
 
 // FinishedUpload answers for an upload that was completed before.
 func (s *Store) FinishedUpload(ctx context.Context, bucket, key string, id metadata.UploadID) (metadata.Version, error) {
-	ref, err := s.ref(ctx, bucket, key, id)
-	if err != nil {
-		return metadata.Version{}, err
-	}
-	f, err := s.cfg.Uploads.Finished(ctx, ref)
+	var f metadata.Finished
+	err := s.inUpload(ctx, bucket, key, id, func(ref metadata.UploadRef) (err error) {
+		f, err = s.cfg.Uploads.Finished(ctx, ref)
+		return err
+	})
 	return metadata.Version{Bucket: f.Bucket, Key: f.Key, ID: metadata.NullVersion, Modified: f.Modified,
 		Bytes: f.Bytes, ETag: f.ETag, Checksum: f.Checksum}, err
 }
 
 // AbortUpload drops an upload and its parts.
 func (s *Store) AbortUpload(ctx context.Context, bucket, key string, id metadata.UploadID) error {
-	ref, err := s.ref(ctx, bucket, key, id)
-	if err != nil {
-		return err
-	}
-	return s.cfg.Uploads.AbortUpload(ctx, ref)
+	return s.inUpload(ctx, bucket, key, id, func(ref metadata.UploadRef) error {
+		return s.cfg.Uploads.AbortUpload(ctx, ref)
+	})
 }
 
 // ListUploads is one page of the uploads in progress. An upload marker that is no

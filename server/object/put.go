@@ -31,10 +31,21 @@ func (s *Store) PutObject(ctx context.Context, r PutRequest) (metadata.Version, 
 	if blob != nil {
 		v.Parts = []metadata.Part{{Bytes: r.Bytes, Blob: blob}}
 	}
-	done, err := s.cfg.Versions.PutVersion(ctx, v, r.Condition)
+	var done metadata.Version
+	err = s.within(ctx, b, func(now metadata.Bucket) error {
+		if blob != nil && now.ID != b.ID {
+			// The bytes lie in a blob of the old bucket's partition, and the body is
+			// spent: the client has to send them again.
+			return fmt.Errorf("%w: bucket %s was made again a moment ago", metadata.ErrUnavailable, b.Name)
+		}
+		v.Bucket = now.ID
+		var err error
+		done, err = s.cfg.Versions.PutVersion(ctx, v, r.Condition)
+		return err
+	})
 	if err != nil {
 		s.abandon(blob, err)
-		return metadata.Version{}, s.deletingBucket(ctx, b, err)
+		return metadata.Version{}, err
 	}
 	return done, nil
 }
@@ -56,14 +67,33 @@ func (s *Store) abandon(blob *metadata.Blob, err error) {
 	}
 }
 
-// deletingBucket tells a bucket that is gone from one whose deletion is under way
-// and may yet fail: a partition's fence says "no such bucket" for both.
-func (s *Store) deletingBucket(ctx context.Context, b metadata.Bucket, err error) error {
-	if !errors.Is(err, metadata.ErrNoSuchBucket) {
+// inBucket does something in the bucket of that name.
+func (s *Store) inBucket(ctx context.Context, name string, do func(metadata.Bucket) error) error {
+	b, err := s.cfg.Buckets.GetBucket(ctx, name)
+	if err != nil {
+		return err
+	}
+	return s.within(ctx, b, do)
+}
+
+// within does something in a bucket that GetBucket found. That may be a moment
+// old: when the bucket's partition says that there is no such bucket or upload,
+// the leader is asked. The bucket may have been made again under its name, and
+// then the new one is meant; or its deletion is under way and may yet fail, for
+// which the fence of a partition has the same words as for a bucket that is gone.
+func (s *Store) within(ctx context.Context, b metadata.Bucket, do func(metadata.Bucket) error) error {
+	err := do(b)
+	gone := errors.Is(err, metadata.ErrNoSuchBucket)
+	if !gone && !errors.Is(err, metadata.ErrNoSuchUpload) {
 		return err
 	}
 	now, lookup := s.cfg.Buckets.GetBucketNow(ctx, b.Name)
-	if lookup == nil && now.ID == b.ID {
+	switch {
+	case lookup != nil:
+		return lookup
+	case now.ID != b.ID:
+		return do(now)
+	case gone:
 		return fmt.Errorf("%w: bucket %s is being deleted", metadata.ErrConflict, b.Name)
 	}
 	return err
