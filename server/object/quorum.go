@@ -2,6 +2,7 @@ package object
 
 import (
 	"fmt"
+	"slices"
 
 	"bivalve/cluster"
 	"bivalve/erasure"
@@ -54,9 +55,14 @@ func (e *QuorumError) Error() string {
 // Unwrap lets errors.Is find ErrNoQuorum and the causes.
 func (e *QuorumError) Unwrap() []error { return append([]error{ErrNoQuorum}, e.Causes...) }
 
-// cause keeps a few errors, not one per shard.
+// cause keeps a few errors, not one per shard; one that another try may not meet
+// is among them if there was any.
 func (e *QuorumError) cause(err error) {
-	if err != nil && len(e.Causes) < 3 {
+	switch {
+	case err == nil:
+	case len(e.Causes) < 3:
 		e.Causes = append(e.Causes, err)
+	case passing(err) && !slices.ContainsFunc(e.Causes, passing):
+		e.Causes[2] = err
 	}
 }

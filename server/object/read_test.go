@@ -140,6 +140,23 @@ func TestReadWaitsForItsShards(t *testing.T) {
 	})
 }
 
+// TestReadWaitsBesideLosses: of many errors one that may pass is enough to wait.
+func TestReadWaitsBesideLosses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, erasure.Geometry{K: 4, M: 1})
+		data := pattern(100_000, 8)
+		v := r.mustPut("k", data)
+		for _, s := range r.of(v, 0) {
+			if s.zone == zoneA {
+				r.shards.damage(s, nil)
+			}
+		}
+		r.region.killZone(zoneB, true)
+		time.AfterFunc(4*time.Second, func() { r.region.killZone(zoneB, false) })
+		r.check(v, data, 0, v.Bytes)
+	})
+}
+
 // TestHedge: a shard that is slow gets a second beside it, and its buffer stays
 // untouched until its call returned, whatever that call still writes.
 func TestHedge(t *testing.T) {
