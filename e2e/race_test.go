@@ -74,7 +74,7 @@ func (c *contest) leaderOf(key string) string {
 	t := c.t
 	client := c.r.client(t, c.r.endpoint(t, "a"))
 	ctx := t.Context()
-	before := c.commits()
+	before := c.applied()
 	const writes = 3
 	for range writes {
 		if err := put(ctx, client, "race", key, bytes.NewReader([]byte("x"))); err != nil {
@@ -84,7 +84,7 @@ func (c *contest) leaderOf(key string) string {
 	if _, err := client.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: aws.String("race"), Key: &key}); err != nil {
 		t.Fatal(err)
 	}
-	after := c.commits()
+	after := c.applied()
 	var found replica.GroupID
 	for g, n := range after {
 		if g != 0 && n-before[g] > after[found]-before[found] || found == 0 && g != 0 {
@@ -103,13 +103,13 @@ func (c *contest) leaderOf(key string) string {
 	return ""
 }
 
-// commits is how far each group has come.
-func (c *contest) commits() map[replica.GroupID]uint64 {
+// applied is how far each group has come.
+func (c *contest) applied() map[replica.GroupID]uint64 {
 	out := map[replica.GroupID]uint64{}
 	for _, n := range c.r.status(c.t).Nodes {
 		if n.Local != nil {
 			for _, g := range n.Local.Groups {
-				out[g.Group] = max(out[g.Group], g.Commit)
+				out[g.Group] = max(out[g.Group], g.Applied)
 			}
 		}
 	}

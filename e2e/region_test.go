@@ -180,21 +180,35 @@ func (r *region) startOnce() error {
 	}
 }
 
-// stop is Ctrl-C. It fails when the demo did not end in order.
+// stop is Ctrl-C. It fails when the demo did not end in order. A server that does
+// not drain is asked for its goroutines before the demo gives it up.
 func (r *region) stop() error {
+	info, err := demo.ReadInfo(r.dir)
+	if err != nil {
+		return err
+	}
 	if err := r.cmd.Process.Signal(syscall.SIGINT); err != nil {
 		return err
 	}
 	cmd := r.cmd
 	r.cmd = nil
-	select {
-	case err := <-r.ended:
-		if err != nil {
-			return fmt.Errorf("the demo ended with %w\n%s%s", err, tail(r.out.String(), 500), r.lastWords())
+	stuck, late := time.After(25*time.Second), time.After(45*time.Second)
+	for {
+		select {
+		case err := <-r.ended:
+			if err != nil {
+				return fmt.Errorf("the demo ended with %w\n%s%s", err, tail(r.out.String(), 500), r.lastWords())
+			}
+			return nil
+		case <-stuck:
+			for _, n := range info.Nodes {
+				if n.PID > 0 {
+					_ = syscall.Kill(n.PID, syscall.SIGQUIT) // most are gone
+				}
+			}
+		case <-late:
+			return errors.Join(errors.New("the demo did not end within 45s of SIGINT"), cmd.Process.Kill(), <-r.ended)
 		}
-		return nil
-	case <-time.After(45 * time.Second):
-		return errors.Join(errors.New("the demo did not end within 45s of SIGINT"), cmd.Process.Kill(), <-r.ended)
 	}
 }
 
@@ -354,13 +368,22 @@ func (r *region) serverErrors() string {
 	return out.String()
 }
 
+// stuckWords are the goroutines of a server that had to be asked for them, else
+// its last lines.
+func stuckWords(log string) string {
+	if i := strings.LastIndex(log, "SIGQUIT: quit"); i >= 0 {
+		return log[i:]
+	}
+	return tail(log, 600)
+}
+
 // lastWords are the ends of all logs.
 func (r *region) lastWords() string {
 	var out strings.Builder
 	logs, _ := filepath.Glob(filepath.Join(r.dir, "*", "server.log"))
 	for _, path := range logs {
 		raw, err := os.ReadFile(path)
-		fmt.Fprintf(&out, "--- %s %v\n%s\n", filepath.Base(filepath.Dir(path)), err, tail(string(raw), 600))
+		fmt.Fprintf(&out, "--- %s %v\n%s\n", filepath.Base(filepath.Dir(path)), err, stuckWords(string(raw)))
 	}
 	return out.String()
 }
