@@ -32,7 +32,7 @@ type Config struct {
 	// is not among them hands over to one that is, as soon as that one has the log.
 	PreferLeader func(ReplicaID) bool
 
-	FlushEvery time.Duration // 200 ms: how long an applied entry may wait to become durable
+	FlushEvery time.Duration // 1 s: how long an applied entry may wait to become durable
 	FlushBytes int           // 8 MiB: or how many bytes of them
 
 	TailEntries uint64 // 5,000 entries ...
@@ -57,7 +57,7 @@ type hooks struct {
 
 func (c *Config) withDefaults() {
 	def(&c.Tick, 50*time.Millisecond)
-	def(&c.FlushEvery, 200*time.Millisecond)
+	def(&c.FlushEvery, time.Second)
 	def(&c.FlushBytes, 8<<20)
 	def(&c.TailEntries, 5000)
 	def(&c.TailBytes, 64<<20)

@@ -32,6 +32,8 @@ type group struct {
 	reads   reads
 	sending map[ReplicaID]bool // snapshots on their way
 
+	asked map[ReplicaID]bool // got an empty append in this tick
+
 	ticks        int // since the last flush request
 	transfer     int // ticks until leadership may be handed over again
 	transferWait int // and how long to wait after the next attempt
@@ -49,6 +51,7 @@ func newGroup(h *Host, id GroupID, st *storage, sm StateMachine, a Applied) *gro
 		conf:         st.conf,
 		pending:      map[uint64]*proposal{},
 		sending:      map[ReplicaID]bool{},
+		asked:        map[ReplicaID]bool{},
 		transferWait: transferTicks,
 	}
 	g.ap = newApplier(g, sm, a)

@@ -224,11 +224,14 @@ func (h *Host) send(work []ready) {
 	h.out.begin()
 	for _, w := range work {
 		for _, m := range w.rd.Messages {
-			if m.GetType() == raftpb.MsgSnap {
+			switch {
+			case m.GetType() == raftpb.MsgSnap:
 				w.g.sendSnapshot(m)
-				continue
+			case w.g.spare(m):
+				h.metrics.spared.Inc()
+			default:
+				h.out.add(w.g, m)
 			}
-			h.out.add(w.g, m)
 		}
 	}
 	h.out.flush()

@@ -8,9 +8,9 @@ import (
 )
 
 type metrics struct {
-	turns, paused, applied, flushes, leaderChanges, logReads prometheus.Counter
-	saveSeconds, saveEntries                                 prometheus.Histogram
-	proposals, dropped, snapshots                            *prometheus.CounterVec
+	turns, paused, spared, applied, flushes, leaderChanges, logReads prometheus.Counter
+	saveSeconds, saveEntries                                         prometheus.Histogram
+	proposals, dropped, snapshots                                    *prometheus.CounterVec
 }
 
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
@@ -22,6 +22,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	}
 	m := &metrics{
 		turns:         counter("turns_total", "Turns of the consensus loop."),
+		spared:        counter("spared_messages_total", "Messages left out that only repeated the commit index."),
 		paused:        counter("paused_total", "Turns in which a group waited for its state machine."),
 		applied:       counter("applied_entries_total", "Entries applied to state machines."),
 		flushes:       counter("flushes_total", "State machine flushes."),
@@ -44,7 +45,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	}
 	var errs []error
 	for _, c := range []prometheus.Collector{
-		m.turns, m.paused, m.applied, m.flushes, m.leaderChanges, m.logReads,
+		m.turns, m.paused, m.spared, m.applied, m.flushes, m.leaderChanges, m.logReads,
 		m.saveSeconds, m.saveEntries, m.proposals, m.dropped, m.snapshots,
 	} {
 		errs = append(errs, r.Register(c))

@@ -24,6 +24,7 @@ func (g *group) tick() {
 	}
 	g.rn.Tick()
 	g.dirty = true
+	clear(g.asked)
 	g.ticks++
 	g.reads.tick()
 	if g.ticks%g.h.cfg.flushTicks() == 0 {
