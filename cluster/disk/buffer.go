@@ -16,7 +16,7 @@ const (
 	minPoolBits = 12
 	maxPoolBits = 22
 	// poolBytes and poolCount bound what each size keeps for reuse.
-	poolBytes = 16 << 20
+	poolBytes = 64 << 20
 	poolCount = 256
 )
 

@@ -46,8 +46,10 @@ type CA struct {
 // NodeCert is what one node gets: its certificate and private key, PEM.
 type NodeCert struct{ CertPEM, KeyPEM []byte }
 
+var validName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
+
 func checkName(what, s string) error {
-	if !regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`).MatchString(s) {
+	if !validName.MatchString(s) {
 		return fmt.Errorf("transport: %s %q: want 1..63 letters, digits, '.', '_' or '-'", what, s)
 	}
 	return nil
