@@ -63,9 +63,14 @@ func (s *Store) readOnce(ctx context.Context, l *cluster.Layout, b *metadata.Blo
 	all := &piece{s: s}
 	at := off
 	for span := range r.place.geo.Spans(r.chunkLen, off, n) {
-		p, err := newChunkRead(s, l, b, chunk, at, span.Len).read(ctx)
+		one := newChunkRead(s, l, b, chunk, at, span.Len)
+		one.hasty = at > off
+		p, err := one.read(ctx)
 		if err != nil {
 			all.free()
+			if errors.Is(err, errNoRoom) {
+				return r.read(ctx) // all at once, and so with one reservation
+			}
 			return nil, err
 		}
 		all.views, all.mem = append(all.views, p.views...), append(all.mem, p.mem...)
@@ -94,6 +99,7 @@ type chunkRead struct {
 	rows             cluster.BlockRange
 	rowsLen          int // bytes of rows in every shard
 	reserved         int64
+	hasty            bool // other memory is held: never wait for room
 
 	got     erasure.ShardSet
 	tried   erasure.ShardSet
@@ -160,6 +166,23 @@ func (r *chunkRead) read(ctx context.Context) (*piece, error) {
 	if !r.direct() {
 		buffers += r.place.geo.K
 	}
+	p, err := r.readWith(ctx, buffers)
+	if errors.Is(err, errNoRoom) && !r.hasty {
+		// It has let go of what it held, and now asks for all that it can need.
+		r.got, r.tried, r.short = 0, 0, QuorumError{}
+		r.reserved = 0
+		clear(r.bufs)
+		p, err = r.readWith(ctx, r.want.Len()+r.place.geo.K)
+	}
+	return p, err
+}
+
+// errNoRoom: a read that holds memory needs more and there is none. It may not
+// wait, for if all that hold some did, nobody would ever give any back.
+var errNoRoom = errors.New("no room for further shards")
+
+// readWith is read with room for so many shards.
+func (r *chunkRead) readWith(ctx context.Context, buffers int) (*piece, error) {
 	if err := r.reserve(ctx, buffers); err != nil {
 		return nil, err
 	}
@@ -195,11 +218,24 @@ func (r *chunkRead) read(ctx context.Context) (*piece, error) {
 	return p, nil
 }
 
-// reserve takes budget for n more buffers.
+// reserve takes budget for the first n buffers.
 func (r *chunkRead) reserve(ctx context.Context, n int) error {
+	if r.hasty {
+		return r.reserveMore(n)
+	}
 	size := int64(n) * int64(r.rowsLen)
 	if err := r.s.reserve(ctx, size); err != nil {
 		return err
+	}
+	r.reserved += size
+	return nil
+}
+
+// reserveMore takes budget for n more buffers if there is any.
+func (r *chunkRead) reserveMore(n int) error {
+	size := int64(n) * int64(r.rowsLen)
+	if !r.s.tryReserve(size) {
+		return errNoRoom
 	}
 	r.reserved += size
 	return nil
@@ -248,7 +284,7 @@ func (r *chunkRead) gather(ctx context.Context, order []int) error {
 				break
 			}
 			if r.reserved < int64(r.place.geo.K+r.want.Len())*int64(r.rowsLen) {
-				if err := r.reserve(ctx, r.place.geo.K); err != nil {
+				if err := r.reserveMore(r.place.geo.K); err != nil {
 					return err
 				}
 			}
@@ -261,9 +297,7 @@ func (r *chunkRead) gather(ctx context.Context, order []int) error {
 		case a := <-r.answers:
 			r.take(a)
 		case <-hedge.C:
-			extra := int64(r.place.geo.K) * int64(r.rowsLen)
-			if r.s.latency.hedge() && r.s.tryReserve(extra) {
-				r.reserved += extra
+			if r.s.latency.hedge() && r.reserveMore(r.place.geo.K) == nil {
 				r.hedge(ctx, order)
 			}
 			hedge.Reset(r.s.cfg.HedgeFloor * 4)

@@ -49,8 +49,13 @@ func (w *blobWriter) writeChunk(ctx context.Context, chunk uint32, buf *chunkBuf
 		}
 	}
 	c.settle(w.s.cfg.Region.Layout())
-	sctx, cancel := context.WithCancel(ctx)
-	err := c.run(sctx)
+	// The calls are detached from the client on purpose: one that is cut off half
+	// way may still be carried out, behind the back of the discard that follows.
+	calls, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	err := c.run(ctx, calls)
+	if err != nil {
+		c.linger()
+	}
 	cancel()
 	for c.flying != 0 { // the buffer is theirs until they return
 		c.take(<-c.answers)
@@ -75,13 +80,14 @@ func (c *chunkWrite) settle(l *cluster.Layout) {
 	}
 }
 
-// run sends, counts, and sends again what failed until the quorum rule holds.
-func (c *chunkWrite) run(ctx context.Context) error {
+// run sends, counts, and sends again what failed until the quorum rule holds or
+// ctx ends. calls is the context of the sending.
+func (c *chunkWrite) run(ctx, calls context.Context) error {
 	s := c.w.s
 	deadline := time.NewTimer(s.cfg.WriteWait)
 	defer deadline.Stop()
 	changed := s.cfg.Region.Changed()
-	c.send(ctx)
+	c.send(calls)
 	for {
 		if c.durable() {
 			return c.grace(ctx)
@@ -109,7 +115,7 @@ func (c *chunkWrite) run(ctx context.Context) error {
 			c.settle(l)
 		}
 		if !c.durable() {
-			c.send(ctx)
+			c.send(calls)
 		}
 	}
 }
@@ -186,6 +192,21 @@ func (c *chunkWrite) grace(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// linger lets calls that are under way come to their end when the chunk is given
+// up, within reason.
+func (c *chunkWrite) linger() {
+	t := time.NewTimer(c.w.s.cfg.Straggler)
+	defer t.Stop()
+	for c.waiting() {
+		select {
+		case a := <-c.answers:
+			c.take(a)
+		case <-t.C:
+			return
+		}
+	}
 }
 
 // waiting tells whether a shard is on its way to a disk that is up.

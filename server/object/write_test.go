@@ -399,6 +399,10 @@ func TestClientGone(t *testing.T) {
 			r.shards.setHook(func(c context.Context, call call) (bool, error) {
 				if call.op == opAppend && call.key.Chunk == at {
 					cancel()
+					if call.key.Index == 0 {
+						time.Sleep(time.Second) // of the bubble: it is done when the client is long gone
+						return true, c.Err()
+					}
 					<-c.Done()
 					return call.key.Index%2 == 0, c.Err() // done or not, nobody can tell
 				}
