@@ -3,15 +3,19 @@
 package e2e
 
 import (
+	"bufio"
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/s3"
 )
 
 // aws calls the AWS CLI on an endpoint.
@@ -88,6 +92,49 @@ func testSync(t *testing.T, r *region, cli, bucket string, i int) {
 	r.aws(t, cli, r.endpoint(t, "a"), "s3", "rm", "--recursive", "--only-show-errors", "s3://"+bucket+"/src")
 	if out, err := r.command(t, cli, "--endpoint-url", r.endpoint(t, "b"), "s3", "ls", "--recursive", "s3://"+bucket); err != nil || out != "" {
 		t.Errorf("after rm --recursive: %q, %v", tail(out, 500), err)
+	}
+}
+
+// TestExpectContinue: a client that asks whether it may send is told so even if it
+// has nothing to send. Clients built on botocore misread the answer after the
+// next otherwise, and wait for a minute.
+func TestExpectContinue(t *testing.T) {
+	r := sharedRegion(t)
+	bucket := "expect"
+	r.makeBucket(t, bucket)
+	for _, size := range []int{0, 5} {
+		url, err := s3.NewPresignClient(r.client(t, r.endpoint(t, "a"))).PresignPutObject(t.Context(), &s3.PutObjectInput{Bucket: &bucket, Key: ptr("key")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		req, err := http.NewRequest(url.Method, url.URL, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn, err := net.DialTimeout("tcp", req.URL.Host, 10*time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if err := conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(conn, "PUT %s HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\nExpect: 100-continue\r\n\r\n", req.URL.RequestURI(), req.URL.Host, size)
+		in := bufio.NewReader(conn)
+		line, err := in.ReadString('\n')
+		if err != nil || !strings.HasPrefix(line, "HTTP/1.1 100 ") {
+			t.Errorf("a PUT of %d bytes that expects 100 is answered %q, %v", size, line, err)
+			continue
+		}
+		if _, err := conn.Write(noiseBytes(1, size)); err != nil {
+			t.Fatal(err)
+		}
+		for err == nil && line != "\r\n" { // the end of the 100
+			line, err = in.ReadString('\n')
+		}
+		if line, err := in.ReadString('\n'); err != nil || !strings.HasPrefix(line, "HTTP/1.1 200 ") {
+			t.Errorf("a PUT of %d bytes is answered %q, %v", size, line, err)
+		}
 	}
 }
 

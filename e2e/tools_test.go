@@ -64,18 +64,6 @@ next:
 	return out
 }
 
-// python finds one that has boto3.
-func python(t *testing.T) string {
-	t.Helper()
-	for _, p := range []string{"python3", "/usr/bin/python3"} {
-		if exec.Command(p, "-c", "import boto3").Run() == nil {
-			return p
-		}
-	}
-	missing(t, "python3 with boto3")
-	return ""
-}
-
 // keysOf is the environment of a client of the region.
 func (r *region) keysOf(t testing.TB) []string {
 	info := r.info(t)
