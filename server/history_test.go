@@ -113,7 +113,7 @@ func (h *history) client(t *testing.T, id int, rnd *rand.Rand, stop <-chan struc
 		if rnd.IntN(2) == 0 {
 			in.verb = "PUT"
 			// Within the record, over several shards, and over two chunks.
-			size := []int{50, 50, 50, 30_000, 30_000, 4<<20 + 10}[rnd.IntN(6)]
+			size := []int{50, 50, 50, 50, 50, 30_000, 30_000, 30_000, 30_000, 4<<20 + 10}[rnd.IntN(10)]
 			body = bytes.Repeat(fmt.Appendf(nil, "client %d op %d ", id, n), size/14+1)[:size]
 			sum := md5.Sum(body)
 			in.etag = hex.EncodeToString(sum[:])
@@ -236,6 +236,8 @@ func TestHistory(t *testing.T) {
 	h := &history{r: r, keys: 8, start: time.Now(), dead: map[cluster.NodeID]bool{}, last: map[string]string{}}
 	stop := make(chan struct{})
 	var clients sync.WaitGroup
+	finish := sync.OnceFunc(func() { close(stop); clients.Wait() })
+	t.Cleanup(finish) // also when a wait below fails
 	for i := range 6 {
 		mine := rand.New(rand.NewPCG(seed, uint64(i+2)))
 		clients.Go(func() { h.client(t, i, mine, stop) })
@@ -259,8 +261,7 @@ func TestHistory(t *testing.T) {
 	clear(h.dead)
 	h.mu.Unlock()
 	h.await("with the zone back", *historyOps)
-	close(stop)
-	clients.Wait()
+	finish()
 	for k := range h.keys { // every node must agree on the end
 		for _, n := range r.Nodes(servertest.ZoneA, servertest.ZoneB) {
 			h.do(t, 99, n, ask{key: fmt.Sprintf("k%d", k), verb: "GET"}, nil)

@@ -264,7 +264,7 @@ func (r *Region) WaitReady(ids ...cluster.NodeID) {
 }
 
 // patience is how long Until waits, far longer than anything should take.
-const patience = time.Minute
+const patience = 2 * time.Minute
 
 // Until waits for a condition; it asks again after every failure.
 func (r *Region) Until(what string, ask func(context.Context) error) {
