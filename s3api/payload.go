@@ -9,9 +9,11 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"bivalve/metadata"
@@ -76,6 +78,21 @@ type upload struct {
 	sums      Sums
 }
 
+// continueEmpty answers an expectation that comes with an empty body. The server
+// sends 100 Continue by itself only when there is something to read, but clients
+// built on botocore wait for it before every PUT and take the next answer apart
+// wrongly if it does not come.
+func (c *call) continueEmpty() {
+	if c.r.ContentLength != 0 || !strings.EqualFold(c.header("Expect"), "100-continue") {
+		return
+	}
+	h := c.w.Header()
+	kept := h.Clone()
+	clear(h) // the headers so far belong to the real answer
+	c.w.ResponseWriter.WriteHeader(http.StatusContinue)
+	maps.Copy(h, kept)
+}
+
 // newUpload prepares the body of a PUT. algorithm is the checksum to keep; ""
 // means the client's, or S3's default CRC64NVME.
 func (c *call) newUpload(algorithm string) (*upload, error) {
@@ -120,6 +137,7 @@ func (c *call) newUpload(algorithm string) (*upload, error) {
 		u.second = checksum.New(cl.algorithm)
 	}
 	c.body = u
+	c.continueEmpty()
 	if u.left == 0 {
 		if u.finish(); u.err != io.EOF {
 			return nil, u.err

@@ -107,6 +107,15 @@ func TestExpectContinueWithBadAuth(t *testing.T) {
 	}
 }
 
+func TestExpectContinueWithEmptyBody(t *testing.T) {
+	h := open(t)
+	h.bucket("raw")
+	out := h.raw(wire(h.signed("PUT", "/raw/empty", "Expect: 100-continue"), "", "Content-Length: 0"))
+	if !strings.HasPrefix(out, "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 ") {
+		t.Error(out)
+	}
+}
+
 func TestIdleBody(t *testing.T) {
 	h := open(t, func(c *s3api.Config) { c.BodyIdle = 50 * time.Millisecond })
 	h.bucket("idle")
