@@ -155,9 +155,11 @@ func (m *Membership) Run(ctx context.Context) error {
 
 // rejoin tries a few of the addresses where nobody is seen alive.
 func (m *Membership) rejoin(ctx context.Context) {
+	// Asked before mu is taken: memberlist calls the delegate under its own lock,
+	// and the delegate takes mu.
+	alive := map[string]bool{m.Addr(): true}
 	m.mu.Lock()
 	left := m.left
-	alive := map[string]bool{m.Addr(): true}
 	var try []string
 	for _, s := range m.members {
 		if s.Alive {
