@@ -7,7 +7,7 @@ FUZZTIME ?= 5s
 DEMO_DIR ?= .demo
 DEMO_ARGS ?=
 
-.PHONY: help build demo test unit race lint fuzz e2e bench image clean
+.PHONY: help build demo test deps unit race lint fuzz e2e bench image clean
 
 help: ## print this
 	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-8s %s\n", $$1, $$2}'
@@ -18,7 +18,10 @@ build: ## build the static binary into bin/
 demo: build ## build, start a two-zone region on loopback, print how to use it
 	exec $(BIN) demo --dir $(DEMO_DIR) $(DEMO_ARGS)
 
-test: unit race e2e ## everything: unit tests, race detector, real clients and faults
+test: deps unit race e2e ## everything: unit tests, race detector, real clients and faults
+
+deps: ## install what the tests need, with apt-get
+	sh e2e/install.sh
 
 unit: ## fast tests: no root, no network, about a minute
 	$(GO) test ./...
@@ -35,8 +38,7 @@ lint: ## gofmt, vet, staticcheck, the import rule
 fuzz: ## every fuzz target for FUZZTIME each
 	scripts/fuzz.sh $(FUZZTIME)
 
-e2e: build ## real servers, real clients, killed zones; installs what it needs
-	bash e2e/install.sh
+e2e: deps build ## real servers, real clients, killed zones
 	BIVALVE_E2E_STRICT=1 $(GO) test -tags e2e -count 1 -timeout 35m -v ./e2e/ 2>&1 | grep -vE '^(=== (RUN|PAUSE|CONT))'; exit $${PIPESTATUS[0]}
 
 bench: build ## load a demo of 5 nodes per zone and write docs/benchmarks.md

@@ -1,9 +1,10 @@
 #!/bin/sh
-# Installs what the end-to-end tests run beside Bivalve itself, on Debian 12.
+# Installs what the tests run beside Bivalve itself, on Debian 12.
 # It does nothing when all of it is there already.
 set -eu
 
-packages="awscli curl docker-registry python3-boto3 skopeo"
+# gcc and libc are for the race detector.
+packages="awscli curl docker-registry gcc libc6-dev python3-boto3 skopeo"
 
 missing=""
 for p in $packages; do
