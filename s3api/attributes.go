@@ -82,11 +82,10 @@ func (c *call) condition() (metadata.Condition, error) {
 		}
 		out.IfNoneMatchAny = true
 	case len(match) > 0:
-		etag := unquote(match[0])
-		if etag == "" || strings.ContainsAny(etag, `", `) {
-			return out, notImplemented("If-Match")
+		var err error
+		if out.IfMatch, err = matchOne(match[0]); err != nil {
+			return out, err
 		}
-		out.IfMatch = etag
 	}
 	for _, name := range []string{"If-Modified-Since", "If-Unmodified-Since"} {
 		if c.r.Header[name] != nil {
@@ -94,6 +93,15 @@ func (c *call) condition() (metadata.Condition, error) {
 		}
 	}
 	return out, nil
+}
+
+// matchOne reads the one ETag, or *, that a write may demand.
+func matchOne(v string) (string, error) {
+	etag := unquote(v)
+	if etag == "" || strings.ContainsAny(etag, `", `) {
+		return "", notImplemented("If-Match")
+	}
+	return etag, nil
 }
 
 // unquote strips the quotes of an ETag, if it has both.

@@ -211,6 +211,25 @@ func TestLearned09DeleteNeedsDigest(t *testing.T) {
 	}
 }
 
+// TestDeleteObjectsCondition: an ETag that says nothing must not delete as if there
+// were no condition.
+func TestDeleteObjectsCondition(t *testing.T) {
+	h := open(t)
+	h.bucket("conditions")
+	for _, etag := range []string{"<ETag></ETag>", "<ETag/>", `<ETag>""</ETag>`, `<ETag>"a", "b"</ETag>`, "<ETag>other</ETag>"} {
+		h.want(h.do("PUT", "/conditions/k", "x"), 200, "")
+		doc := "<Delete><Object><Key>k</Key>" + etag + "</Object></Delete>"
+		if a := h.do("POST", "/conditions?delete", doc, "Content-MD5: "+md5of(doc)); strings.Contains(a.body, "<Deleted>") || !strings.Contains(a.body, "<Error>") {
+			t.Errorf("%s: %s", etag, a.body)
+		}
+		h.want(h.do("GET", "/conditions/k", ""), 200, "")
+	}
+	doc := "<Delete><Object><Key>k</Key><ETag>9dd4e461268c8034f5c8564e155c67a6</ETag></Object></Delete>"
+	if a := h.do("POST", "/conditions?delete", doc, "Content-MD5: "+md5of(doc)); !strings.Contains(a.body, "<Deleted>") {
+		t.Error(a.body)
+	}
+}
+
 func TestLearned10And18Listing(t *testing.T) {
 	h := open(t)
 	h.bucket("list")

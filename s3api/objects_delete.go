@@ -118,8 +118,11 @@ func parseDelete(doc *s3xml.Node) (list []deletion, quiet bool, err error) {
 				d.err = err
 			}
 		}
-		if v, there := o.Value("ETag"); there {
-			d.cond.IfMatch = unquote(v)
+		if v, there := o.Value("ETag"); there || o.Child("ETag") != nil {
+			// An empty one would mean no condition at all.
+			if d.cond.IfMatch, err = matchOne(v); err != nil && d.err == nil {
+				d.err = err
+			}
 		}
 		if o.Child("LastModifiedTime") != nil || o.Child("Size") != nil {
 			d.err = notImplemented("conditions on time or size")
