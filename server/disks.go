@@ -19,6 +19,8 @@ import (
 )
 
 // openDisks opens the node's disks; at its first start it formats the empty ones.
+// Later, a disk that does not open is out of service until it is replaced: the
+// node goes on without it, for the sake of its other disks and its votes.
 func (n *Node) openDisks() error {
 	first, err := n.bootstrapping()
 	if err != nil {
@@ -41,7 +43,12 @@ func (n *Node) openDisks() error {
 		}
 		d, err := disk.Open(cfg)
 		if err != nil {
-			return fmt.Errorf("open disk %s: %w", dir, err)
+			if first {
+				return err
+			}
+			n.logger.Error("a disk is out of service", "path", dir, "err", err)
+			n.broken[dir] = err
+			continue
 		}
 		n.closers = append(n.closers, d.Close)
 		n.disks[d.ID()], n.paths[d.ID()] = d, dir
@@ -69,7 +76,7 @@ func isEmpty(dir string) (bool, error) {
 
 // diskSummary is what gossip tells of the disks.
 func (n *Node) diskSummary() membership.DiskSummary {
-	s := membership.DiskSummary{Total: uint16(len(n.disks))}
+	s := membership.DiskSummary{Total: uint16(len(n.cfg.Disks)), Failed: uint16(len(n.broken))}
 	for _, d := range n.disks {
 		u := d.Usage()
 		if u.Failed != nil {
@@ -110,7 +117,8 @@ func (n *Node) register(ctx context.Context) error {
 	for {
 		pctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 		known, err := n.catalog.GetConfig(pctx, key)
-		if err == nil && len(known) == 1 && known[0].Key == key && string(known[0].Value) == string(value) {
+		// A disk out of service is still one of this node's: what is registered stays.
+		if err == nil && len(known) == 1 && known[0].Key == key && (len(n.broken) > 0 || string(known[0].Value) == string(value)) {
 			cancel()
 			return nil
 		}

@@ -110,6 +110,13 @@ func (r *Region) Members() []cluster.Member {
 	return out
 }
 
+// Member is one registered node, as it registered.
+func (r *Region) Member(id cluster.NodeID) cluster.Member {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.members[id]
+}
+
 // notify wakes whoever waits on Changed.
 func (r *Region) notify() {
 	r.mu.Lock()

@@ -44,6 +44,7 @@ type Node struct {
 
 	disks   map[cluster.DiskID]*disk.Disk
 	paths   map[cluster.DiskID]string
+	broken  map[string]error // by path: why a disk could not be opened
 	local   *localShards
 	client  *transport.Client
 	server  *transport.Server
@@ -80,7 +81,7 @@ func Run(ctx context.Context, cfg *Config) error {
 // before Run.
 func New(cfg *Config, logger *slog.Logger) (_ *Node, err error) {
 	n := &Node{cfg: cfg, logger: logger.With("node", cfg.Node), metrics: prometheus.NewRegistry(), started: time.Now(),
-		disks: map[cluster.DiskID]*disk.Disk{}, paths: map[cluster.DiskID]string{},
+		disks: map[cluster.DiskID]*disk.Disk{}, paths: map[cluster.DiskID]string{}, broken: map[string]error{},
 		rootChanged: make(chan struct{}, 1), listeners: map[string]net.Listener{}}
 	n.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	n.damage = newDamageLog(n.logger, n.metrics)

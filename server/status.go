@@ -88,8 +88,10 @@ type GroupReport struct {
 	Alive  int              `json:"voters_alive"`
 }
 
-// Protection counts objects, and those that lack shards.
+// Protection counts objects, and those that lack shards. Unknown: nobody could be
+// asked, and neither these counts nor what a zone's death would cost mean anything.
 type Protection struct {
+	Unknown        bool  `json:"unknown,omitempty"`
 	Objects        int64 `json:"objects"`
 	Bytes          int64 `json:"bytes"`
 	Uploads        int64 `json:"uploads"`
@@ -170,6 +172,18 @@ func (n *Node) localStatusJSON() ([]byte, error) {
 		}
 		local.Disks = append(local.Disks, r)
 	}
+	known := n.region.Member(n.self.ID)
+	for _, dir := range n.cfg.Disks {
+		if err := n.broken[dir]; err != nil {
+			r := DiskReport{Path: dir, Failed: err.Error()}
+			for _, d := range known.Disks {
+				if d.Path == dir {
+					r.ID = d.ID
+				}
+			}
+			local.Disks = append(local.Disks, r)
+		}
+	}
 	for _, g := range n.host.Status() {
 		local.Groups = append(local.Groups, LocalReport{Group: g.Group, Role: g.Role, Term: g.Term,
 			Commit: g.Commit, Applied: g.Applied, Durable: g.Durable})
@@ -217,7 +231,7 @@ func (n *Node) reportProtection(ctx context.Context, s *Status) {
 	if err != nil {
 		s.Problems = append(s.Problems, fmt.Sprintf("protection could not be counted: %v", err))
 	}
-	s.Protected = Protection{Objects: stats.Objects, Bytes: stats.Bytes, Uploads: stats.Uploads, Garbage: stats.Garbage,
+	s.Protected = Protection{Unknown: err != nil, Objects: stats.Objects, Bytes: stats.Bytes, Uploads: stats.Uploads, Garbage: stats.Garbage,
 		UnderProtected: stats.UnderProtected, UnderBytes: stats.UnderBytes}
 	for i, z := range n.file.Zones {
 		state := n.region.Zone(z)

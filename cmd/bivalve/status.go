@@ -91,7 +91,11 @@ func printStatus(out io.Writer, s *server.Status) error {
 		if z.Down {
 			state = "DOWN since " + z.Since.Format(time.RFC3339)
 		}
-		p("%s\t%s\t%d objects lost", z.Zone, state, z.Lost)
+		if s.Protected.Unknown {
+			p("%s\t%s\tunknown", z.Zone, state)
+		} else {
+			p("%s\t%s\t%d objects lost", z.Zone, state, z.Lost)
+		}
 	}
 	p("")
 	p("NODE\tZONE\tROLE\tSTATE\tVERSION\tS3")
@@ -116,8 +120,11 @@ func printStatus(out io.Writer, s *server.Status) error {
 		}
 		for _, d := range n.Local.Disks {
 			state := "ok"
-			if d.Failed != "" {
+			switch {
+			case d.Failed != "":
 				state = "OUT OF SERVICE: " + d.Failed
+			case d.Free <= 0:
+				state = "FULL"
 			}
 			p("%s\t%s\t%s\t%d\t%s\t%s\t%s\t%s", d.ID.String()[:8], n.ID, state, d.Shards, bytesText(d.Live), bytesText(d.Dead), bytesText(d.Free), d.Path)
 		}
@@ -136,8 +143,12 @@ func printStatus(out io.Writer, s *server.Status) error {
 		p("%s\t%s\t%v\t%d of %d", name, leader, g.Voters, g.Alive, len(g.Voters))
 	}
 	p("")
-	p("objects %d\tbytes %s\tuploads %d\tgarbage blobs %d\tunder-protected %d (%s)", s.Protected.Objects, bytesText(s.Protected.Bytes),
-		s.Protected.Uploads, s.Protected.Garbage, s.Protected.UnderProtected, bytesText(s.Protected.UnderBytes))
+	if s.Protected.Unknown {
+		p("objects unknown")
+	} else {
+		p("objects %d\tbytes %s\tuploads %d\tgarbage blobs %d\tunder-protected %d (%s)", s.Protected.Objects, bytesText(s.Protected.Bytes),
+			s.Protected.Uploads, s.Protected.Garbage, s.Protected.UnderProtected, bytesText(s.Protected.UnderBytes))
+	}
 	for _, problem := range s.Problems {
 		p("problem: %s", problem)
 	}
