@@ -144,10 +144,13 @@ type CompleteUpload struct {
 }
 
 // Fence closes a bucket in one partition if it is empty there (no object, no
-// upload); with Lift it opens it again.
+// upload); with Lift it opens it again. Attempt is the Deleting mark of the
+// deletion that asks. One that comes late, after a newer attempt or after its own
+// lift, is ErrConflict: it must not close a bucket that lives on.
 type Fence struct {
-	Bucket BucketID `cbor:"1,keyasint"`
-	Lift   bool     `cbor:"2,keyasint,omitempty"`
+	Bucket  BucketID `cbor:"1,keyasint"`
+	Lift    bool     `cbor:"2,keyasint,omitempty"`
+	Attempt int64    `cbor:"3,keyasint,omitempty"`
 }
 
 // DropGarbage forgets garbage whose shards have been removed.

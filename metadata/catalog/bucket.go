@@ -65,12 +65,11 @@ func (c *Catalog) DeleteBucket(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	uploads, err := c.ListUploads(ctx, metadata.UploadPage{Bucket: b.ID, Limit: 1})
-	if err != nil {
-		return err
-	}
-	if len(rows.Rows)+len(uploads.Rows) > 0 {
+	if len(rows.Rows) > 0 {
 		return metadata.ErrBucketNotEmpty
+	}
+	if err := c.abortUploads(ctx, b.ID); err != nil {
+		return err
 	}
 	b.Deleting = 0
 	// Detached from the client on purpose: one that goes away must not leave the
@@ -78,6 +77,23 @@ func (c *Catalog) DeleteBucket(ctx context.Context, name string) error {
 	dctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), deleteTimeout)
 	defer cancel()
 	return c.FinishDelete(dctx, b)
+}
+
+// abortUploads ends every upload of a bucket: as in S3, uploads in progress do not
+// keep a bucket that holds no object.
+func (c *Catalog) abortUploads(ctx context.Context, bucket metadata.BucketID) error {
+	for {
+		page, err := c.ListUploads(ctx, metadata.UploadPage{Bucket: bucket, Limit: 1000})
+		if err != nil || len(page.Rows) == 0 {
+			return err
+		}
+		for _, r := range page.Rows {
+			err := c.AbortUpload(ctx, metadata.UploadRef{Bucket: bucket, Key: r.Name, ID: r.Upload.ID})
+			if err != nil && !errors.Is(err, metadata.ErrNoSuchUpload) {
+				return err
+			}
+		}
+	}
 }
 
 // deleteTimeout is shorter than it takes until a deletion is taken over.
@@ -91,7 +107,7 @@ func (c *Catalog) FinishDelete(ctx context.Context, b metadata.Bucket) error {
 		return err
 	}
 	for g := 1; g <= c.cfg.Partitions; g++ {
-		err := c.change(ctx, replica.GroupID(g), metadata.CmdFenceBucket, metadata.Fence{Bucket: b.ID}, nil)
+		err := c.change(ctx, replica.GroupID(g), metadata.CmdFenceBucket, metadata.Fence{Bucket: b.ID, Attempt: b.Deleting}, nil)
 		if errors.Is(err, metadata.ErrBucketNotEmpty) {
 			return errors.Join(metadata.ErrBucketNotEmpty, c.reopen(ctx, b))
 		}
@@ -106,7 +122,7 @@ func (c *Catalog) FinishDelete(ctx context.Context, b metadata.Bucket) error {
 // still known as an interrupted deletion.
 func (c *Catalog) reopen(ctx context.Context, b metadata.Bucket) error {
 	for g := 1; g <= c.cfg.Partitions; g++ {
-		if err := c.change(ctx, replica.GroupID(g), metadata.CmdFenceBucket, metadata.Fence{Bucket: b.ID, Lift: true}, nil); err != nil {
+		if err := c.change(ctx, replica.GroupID(g), metadata.CmdFenceBucket, metadata.Fence{Bucket: b.ID, Attempt: b.Deleting, Lift: true}, nil); err != nil {
 			return err
 		}
 	}

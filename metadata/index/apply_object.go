@@ -9,10 +9,19 @@ import (
 
 // fenced answers ErrNoSuchBucket for a bucket that is being or was deleted.
 func (ix *Index) fenced(bucket metadata.BucketID) error {
-	if ix.t.fences.Get(bucket[:]) != nil {
+	if _, closed := ix.fence(bucket); closed {
 		return metadata.ErrNoSuchBucket
 	}
 	return nil
+}
+
+// fence is the last attempt to delete a bucket, and whether it stands.
+func (ix *Index) fence(bucket metadata.BucketID) (attempt int64, closed bool) {
+	raw := ix.t.fences.Get(bucket[:])
+	if len(raw) != 9 {
+		return 0, false
+	}
+	return int64(binary.BigEndian.Uint64(raw)), raw[8] == 1
 }
 
 // current is the current version of a key, if there is one.
@@ -174,13 +183,19 @@ func (ix *Index) dropGarbage(d metadata.DropGarbage) (any, error) {
 
 // fenceBucket closes the bucket here if nothing of it is left, or opens it.
 func (ix *Index) fenceBucket(f metadata.Fence) (any, error) {
-	if f.Lift {
-		return nil, ix.t.fences.Delete(f.Bucket[:])
+	last, closed := ix.fence(f.Bucket)
+	late := last != 0 && last == f.Attempt && !closed && !f.Lift
+	if late || last > f.Attempt {
+		return nil, metadata.ErrConflict
 	}
-	for _, t := range []interface{ Seek([]byte) ([]byte, []byte) }{ix.t.objects.Cursor(), ix.t.uploads.Cursor()} {
-		if k, _ := t.Seek(f.Bucket[:]); bytes.HasPrefix(k, f.Bucket[:]) {
-			return nil, metadata.ErrBucketNotEmpty
+	state := byte(0)
+	if !f.Lift {
+		for _, t := range []interface{ Seek([]byte) ([]byte, []byte) }{ix.t.objects.Cursor(), ix.t.uploads.Cursor()} {
+			if k, _ := t.Seek(f.Bucket[:]); bytes.HasPrefix(k, f.Bucket[:]) {
+				return nil, metadata.ErrBucketNotEmpty
+			}
 		}
+		state = 1
 	}
-	return nil, ix.t.fences.Put(f.Bucket[:], []byte{})
+	return nil, ix.t.fences.Put(f.Bucket[:], append(timeKey(f.Attempt, nil), state))
 }

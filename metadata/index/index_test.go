@@ -235,11 +235,16 @@ func TestBucketsAndFences(t *testing.T) {
 	if err := h.do(metadata.CmdMarkBucket, metadata.BucketMark{Name: "photos", ID: bucketA, Mark: true}); !errors.Is(err, metadata.ErrConflict) {
 		t.Fatalf("a second deletion began beside the first: %v", err)
 	}
-	h.must(h.do(metadata.CmdFenceBucket, metadata.Fence{Bucket: bucketA}))
+	h.must(h.do(metadata.CmdFenceBucket, metadata.Fence{Bucket: bucketA, Attempt: b.Deleting}))
 	if err := h.do(metadata.CmdPutVersion, metadata.PutVersion{Version: version("k", "a")}); !errors.Is(err, metadata.ErrNoSuchBucket) {
 		t.Fatalf("a fenced bucket took an object: %v", err)
 	}
-	h.must(h.do(metadata.CmdFenceBucket, metadata.Fence{Bucket: bucketA, Lift: true}))
+	h.must(h.do(metadata.CmdFenceBucket, metadata.Fence{Bucket: bucketA, Attempt: b.Deleting, Lift: true}))
+	for _, late := range []int64{b.Deleting, b.Deleting - 1} {
+		if err := h.do(metadata.CmdFenceBucket, metadata.Fence{Bucket: bucketA, Attempt: late}); !errors.Is(err, metadata.ErrConflict) {
+			t.Fatalf("a late fence closed a bucket that was opened again: %v", err)
+		}
+	}
 	h.must(h.do(metadata.CmdPutVersion, metadata.PutVersion{Version: version("k", "a")}))
 	h.must(h.do(metadata.CmdDropBucket, metadata.BucketMark{Name: "photos", ID: bucketA, Attempt: b.Deleting}))
 	if err := h.query(metadata.QueryBucket, metadata.BucketName{Name: "photos"}, nil); !errors.Is(err, metadata.ErrNoSuchBucket) {
