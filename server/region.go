@@ -133,7 +133,7 @@ func (r *Region) refresh() error {
 	}
 	for _, v := range values {
 		r.mu.RLock()
-		known := r.revision[v.Key] == v.Revision
+		known := r.revision[v.Key] >= v.Revision
 		r.mu.RUnlock()
 		if known {
 			continue
@@ -149,6 +149,9 @@ func (r *Region) refresh() error {
 func (r *Region) take(v metadata.ConfigValue) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.revision[v.Key] >= v.Revision {
+		return nil // another refresh was faster
+	}
 	r.revision[v.Key] = v.Revision
 	switch {
 	case v.Key == keyLayout:

@@ -286,6 +286,8 @@ func (n *Node) Run(ctx context.Context) error {
 	}
 	parts.Go(func() error { return serveHTTP(n.admin, n.listeners["admin"]) })
 	if n.s3 != nil {
+		// A request that outlives the drain is cut off before the parts it uses.
+		n.s3.BaseContext = func(net.Listener) context.Context { return inner }
 		parts.Go(func() error { return serveHTTP(n.s3, n.listeners["s3"]) })
 	}
 	n.logger.Info("node started", "zone", n.self.Zone, "role", n.self.Role, "s3", n.self.S3, "version", Version)
