@@ -31,6 +31,9 @@ func lock(dir string) (*os.File, error) {
 
 // running tells whether a demo owns dir.
 func running(dir string) error {
+	if _, err := os.Stat(filepath.Join(dir, infoFile)); err != nil {
+		return err
+	}
 	f, err := lock(dir)
 	if err != nil {
 		return nil
@@ -38,8 +41,12 @@ func running(dir string) error {
 	return errors.Join(fmt.Errorf("no demo is running in %s", dir), f.Close())
 }
 
-// StopZone pulls the plug: SIGKILL to every server of the zone.
+// StopZone pulls the plug: SIGKILL to every server of the zone. The demo must be
+// running: the process ids that one of the past left behind may be anybody's now.
 func StopZone(dir, zone string) error {
+	if err := running(dir); err != nil {
+		return err
+	}
 	nodes, err := zoneNodes(dir, zone)
 	if err != nil {
 		return err

@@ -75,10 +75,13 @@ type demo struct {
 	out   io.Writer
 }
 
-// start runs one server; its words go to server.log in its folder.
+// logFile is in each node's folder.
+const logFile = "server.log"
+
+// start runs one server; its words go to its log file.
 func (d *demo) start(i int) error {
 	n := &d.info.Nodes[i]
-	log, err := os.OpenFile(filepath.Join(n.Dir, "server.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	log, err := os.OpenFile(filepath.Join(n.Dir, logFile), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
@@ -99,20 +102,34 @@ func (d *demo) start(i int) error {
 func (d *demo) awaitReady(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	for i, n := range d.info.Nodes {
+	for _, n := range d.info.Nodes {
 		for {
 			err := ready(ctx, n)
 			if err == nil {
 				break
 			}
+			if err := d.ended(); err != nil { // any of them: the others wait for it
+				return err
+			}
 			select {
-			case exit := <-d.procs[i].done:
-				d.procs[i].done <- exit
-				return fmt.Errorf("node %s ended: %v; see %s/server.log", n.ID, exit, n.Dir)
 			case <-ctx.Done():
 				return fmt.Errorf("node %s does not serve after %s: %w", n.ID, startTimeout, err)
 			case <-time.After(50 * time.Millisecond):
 			}
+		}
+	}
+	return nil
+}
+
+// ended tells of a server that is no longer there.
+func (d *demo) ended() error {
+	for i, p := range d.procs {
+		select {
+		case exit := <-p.done:
+			p.done <- exit
+			n := d.info.Nodes[i]
+			return fmt.Errorf("node %s ended: %v; see %s", n.ID, exit, filepath.Join(n.Dir, logFile))
+		default:
 		}
 	}
 	return nil
