@@ -72,6 +72,7 @@ func (r *RegionFile) Validate() error {
 		fault("zones: %q, want two names in order", r.Zones)
 	}
 	ids, replicas := map[cluster.NodeID]bool{}, map[uint64]bool{}
+	users := map[string]cluster.NodeID{} // of addresses
 	for _, m := range r.Members {
 		if !nodeName.MatchString(string(m.ID)) || ids[m.ID] {
 			fault("member %q: bad or repeated id", m.ID)
@@ -91,6 +92,13 @@ func (r *RegionFile) Validate() error {
 			if _, _, err := net.SplitHostPort(a); err != nil {
 				fault("member %s: address %q: %v", m.ID, a, err)
 			}
+			if a == m.Admin {
+				continue // every host has a loopback of its own
+			}
+			if owner, taken := users[a]; taken {
+				fault("member %s: address %s is that of %s", m.ID, a, owner)
+			}
+			users[a] = m.ID
 		}
 	}
 	for _, z := range r.Zones {
