@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -134,6 +135,49 @@ func (n *Node) register(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}
+
+// failedDisks are those of this node that are out of service, in the order of the
+// registration.
+func (n *Node) failedDisks() []cluster.DiskID {
+	out := []cluster.DiskID{}
+	for _, d := range n.region.Member(n.self.ID).Disks {
+		if n.local.failed(d.ID) != nil {
+			out = append(out, d.ID)
+		}
+	}
+	return out
+}
+
+// reportFailed keeps the region informed of disks that are out of service, so that
+// writes step aside: to the others such a node looks as alive as ever.
+func (n *Node) reportFailed(ctx context.Context) error {
+	t := time.NewTicker(time.Second)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-t.C:
+		}
+		failed := n.failedDisks()
+		if slices.Equal(failed, n.region.Failed(n.self.ID)) {
+			continue
+		}
+		value, err := cbor.Marshal(failed)
+		if err != nil {
+			return err
+		}
+		pctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+		_, err = n.catalog.PutConfig(pctx, metadata.PutConfig{Key: keyFailedPrefix + string(n.self.ID), Value: value, Any: true})
+		cancel()
+		if err == nil {
+			err = n.region.refresh()
+		}
+		if err != nil {
+			n.logger.Debug("disks out of service are not reported yet", "err", err)
 		}
 	}
 }

@@ -1,13 +1,18 @@
 package server_test
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"bivalve/cluster"
+	"bivalve/s3api"
+	"bivalve/s3api/s3test"
 	"bivalve/server/servertest"
 )
 
@@ -39,11 +44,17 @@ func TestDiskThatDoesNotOpen(t *testing.T) {
 			t.Errorf("out of service: %v, the lost disk is %s", got, disks[0].ID)
 		}
 	}
+	r.Until("the failed disk is known", func(context.Context) error {
+		if r.Node("a1").Failed("a1") != 1 || r.Node("b1").Failed("a1") != 1 {
+			return errors.New("not yet")
+		}
+		return nil
+	})
 	l.put("b1", "without")
 	l.put("a1", "by-itself")
 	l.check("a1")
-	if st := status(t, r, "a1"); st.Protected.UnderProtected == 0 {
-		t.Error("nothing lacks the shards of the lost disk")
+	if st := status(t, r, "a1"); st.Protected.UnderProtected != 0 {
+		t.Errorf("%d objects did not step aside", st.Protected.UnderProtected)
 	}
 	r.Kill("a1")
 	fatal(t, errors.Join(os.RemoveAll(disks[0].Path), os.Rename(disks[0].Path+".away", disks[0].Path)))
@@ -55,6 +66,63 @@ func TestDiskThatDoesNotOpen(t *testing.T) {
 			t.Error(d)
 		}
 	}
+}
+
+// TestDisksOfTwoNodes of one zone are lost: the others know it, and no write waits
+// for them.
+func TestDisksOfTwoNodes(t *testing.T) {
+	r := servertest.Start(t, servertest.Options{DisksPerNode: 2, Logger: slog.New(slog.DiscardHandler)})
+	l := newLedger(t, r)
+	l.put("a1", "whole")
+	lose := func(n cluster.NodeID, disk int) {
+		for _, report := range status(t, r, "w").Nodes {
+			if report.ID == n {
+				r.Kill(n)
+				fatal(t, os.RemoveAll(report.Local.Disks[disk].Path))
+			}
+		}
+		r.Start(n)
+		r.WaitReady(n)
+	}
+	quick := func(round string) {
+		t.Helper()
+		for i := range 40 {
+			began := time.Now()
+			l.r.Until("put", func(context.Context) error {
+				data := content(20_000, "x")
+				_, err := r.Node("b2").Stores().Objects.PutObject(t.Context(), s3api.PutRequest{
+					Bucket: "ledger", Key: fmt.Sprint(round, i), Bytes: int64(len(data)), Body: s3test.NewBody(data)})
+				l.m[fmt.Sprint(round, i)] = data
+				return err
+			})
+			if took := time.Since(began); took > 6*time.Second {
+				t.Fatalf("put %d took %s", i, took)
+			}
+		}
+	}
+	lose("a1", 0)
+	lose("a2", 0)
+	r.Until("the failed disks are known", func(context.Context) error {
+		if n := r.Node("b2"); n.Failed("a1") != 1 || n.Failed("a2") != 1 {
+			return errors.New("not yet")
+		}
+		return nil
+	})
+	quick("half")
+	if status(t, r, "b2").Zones[0].Down {
+		t.Error("zone a is down for want of two disks")
+	}
+	lose("a1", 0) // the first of those that are left
+	lose("a2", 0)
+	r.Until("zone a is down", func(context.Context) error {
+		if !status(t, r, "b2").Zones[0].Down {
+			return errors.New("zone a is up")
+		}
+		return nil
+	})
+	quick("none")
+	l.check("a1")
+	l.check("b1")
 }
 
 // TestStatusWithoutQuorum never reads as if all were well.

@@ -19,8 +19,12 @@ type facts struct{ n *Node }
 
 func (f facts) Layout() *cluster.Layout      { return f.n.region.Layout() }
 func (f facts) ZoneDown(z cluster.Zone) bool { return f.n.region.ZoneDown(z) }
-func (f facts) Alive(id cluster.NodeID) bool { return id == f.n.self.ID || f.n.gossip.Alive(id) }
 func (f facts) rootLeader() bool             { return f.n.leads(catalog.Root) }
+
+// Alive is about shards: a node whose disks are all out of service holds none.
+func (f facts) Alive(id cluster.NodeID) bool {
+	return (id == f.n.self.ID || f.n.gossip.Alive(id)) && f.n.region.TakesShards(id)
+}
 
 // SetZone proposes the state of a zone.
 func (f facts) SetZone(ctx context.Context, z cluster.Zone, down bool) error {
@@ -71,7 +75,7 @@ func (n *Node) upkeep() []func(context.Context) error {
 		(&upkeep.BucketFinisher{Buckets: n.catalog, Leader: f.rootLeader, Logger: n.logger, Now: time.Now,
 			Every: 15 * time.Second, After: 30 * time.Second}).Run,
 	}
-	if len(n.disks) == 0 {
+	if len(n.cfg.Disks) == 0 {
 		// The witness leads only while it hands leadership over, and stays out of
 		// the way of shards.
 		return tasks

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 
 	"bivalve/cluster"
@@ -18,6 +19,7 @@ const (
 	keyLayout       = "layout"
 	keyMemberPrefix = "member/"
 	keyZonePrefix   = "zone/"
+	keyFailedPrefix = "failed/" // + node: which of its disks are out of service
 )
 
 // ZoneState is the agreed fact about a zone, value of "zone/<name>".
@@ -43,13 +45,14 @@ type Region struct {
 	layout   *cluster.Layout
 	members  map[cluster.NodeID]cluster.Member
 	zones    map[cluster.Zone]ZoneState
+	failed   map[cluster.NodeID][]cluster.DiskID
 	revision map[string]uint64
 	changed  chan struct{}
 }
 
 func newRegion(self cluster.NodeID, logger *slog.Logger) *Region {
 	return &Region{self: self, logger: logger, members: map[cluster.NodeID]cluster.Member{},
-		zones: map[cluster.Zone]ZoneState{}, revision: map[string]uint64{}, changed: make(chan struct{})}
+		zones: map[cluster.Zone]ZoneState{}, failed: map[cluster.NodeID][]cluster.DiskID{}, revision: map[string]uint64{}, changed: make(chan struct{})}
 }
 
 // Layout is the current one; nil until the region has one.
@@ -89,7 +92,23 @@ func (r *Region) DiskUp(d cluster.Disk) bool {
 	if d.Node == r.self {
 		return r.localDisk(d.ID) == nil
 	}
-	return r.NodeUp(d.Node)
+	return r.NodeUp(d.Node) && !slices.Contains(r.Failed(d.Node), d.ID)
+}
+
+// Failed are the disks that a node has reported out of service. The caller does
+// not change the slice.
+func (r *Region) Failed(id cluster.NodeID) []cluster.DiskID {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.failed[id]
+}
+
+// TakesShards tells whether a node has a disk that is not out of service.
+func (r *Region) TakesShards(id cluster.NodeID) bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	m, known := r.members[id]
+	return !known || slices.ContainsFunc(m.Disks, func(d cluster.Disk) bool { return !slices.Contains(r.failed[id], d.ID) })
 }
 
 // Changed is closed when any of the above may have changed.
@@ -167,6 +186,12 @@ func (r *Region) take(v metadata.ConfigValue) error {
 			return err
 		}
 		r.members[m.ID] = m
+	case hasPrefix(v.Key, keyFailedPrefix):
+		var failed []cluster.DiskID
+		if err := cbor.Unmarshal(v.Value, &failed); err != nil {
+			return err
+		}
+		r.failed[cluster.NodeID(v.Key[len(keyFailedPrefix):])] = failed
 	case hasPrefix(v.Key, keyZonePrefix):
 		var z ZoneState
 		if err := json.Unmarshal(v.Value, &z); err != nil {

@@ -278,6 +278,7 @@ func (n *Node) Run(ctx context.Context) error {
 	parts.Go(func() error { return n.gossip.Run(partsCtx) })
 	parts.Go(func() error { return n.watchRegion(partsCtx) })
 	parts.Go(func() error { return n.register(partsCtx) })
+	parts.Go(func() error { return n.reportFailed(partsCtx) })
 	for _, d := range n.disks {
 		parts.Go(func() error { return d.Run(partsCtx) })
 	}
