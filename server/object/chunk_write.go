@@ -22,6 +22,7 @@ type chunkWrite struct {
 	shards []cluster.Shard
 
 	done    erasure.ShardSet // durable
+	full    erasure.ShardSet // refused by a full disk
 	flying  erasure.ShardSet // sent, not answered
 	answers chan answer
 	causes  QuorumError
@@ -90,7 +91,10 @@ func (c *chunkWrite) run(ctx, calls context.Context) error {
 	c.send(calls)
 	for {
 		if c.durable() {
-			return c.grace(ctx)
+			return c.grace(ctx, calls)
+		}
+		if c.flying == 0 && c.full != 0 && c.full|c.done == c.w.geo.All() {
+			return c.short() // waiting makes no room
 		}
 		var retry <-chan time.Time
 		if c.flying == 0 {
@@ -166,6 +170,9 @@ func (c *chunkWrite) take(a answer) {
 		case err == nil:
 			c.done |= set
 		default:
+			if errors.Is(err, cluster.ErrDiskFull) {
+				c.full |= set
+			}
 			c.causes.cause(err)
 			c.w.s.metrics.shardFailed("append")
 		}
@@ -174,12 +181,21 @@ func (c *chunkWrite) take(a answer) {
 
 // grace waits a little for the last shards of a durable chunk, so that a slow
 // disk does not leave it under-protected; those of disks that are down are not
-// waited for.
-func (c *chunkWrite) grace(ctx context.Context) error {
+// waited for. What failed is tried once more: a node that came back a moment ago
+// may have refused one shard and taken the next.
+func (c *chunkWrite) grace(ctx, calls context.Context) error {
 	t := time.NewTimer(c.w.s.cfg.Straggler)
 	defer t.Stop()
 	changed := c.w.s.cfg.Region.Changed()
-	for c.waiting() {
+	var again erasure.ShardSet
+	for {
+		if failed := c.w.geo.All() &^ (c.done | c.flying | again); failed != 0 {
+			again |= failed
+			c.send(calls)
+		}
+		if !c.waiting() {
+			return nil
+		}
 		select {
 		case a := <-c.answers:
 			c.take(a)
@@ -191,7 +207,6 @@ func (c *chunkWrite) grace(ctx context.Context) error {
 			return context.Cause(ctx)
 		}
 	}
-	return nil
 }
 
 // linger lets calls that are under way come to their end when the chunk is given
