@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"path/filepath"
@@ -119,15 +120,21 @@ func def[T comparable](v *T, d T) {
 	}
 }
 
-// freeAddrs are loopback ports that were free, for TCP and UDP, a moment ago.
+// freeAddrs are loopback ports that were free, for TCP and UDP, a moment ago. They
+// lie below the range that the kernel hands out, so that no client's connection
+// takes one while its node is stopped.
 func freeAddrs(t testing.TB, n int) []string {
 	t.Helper()
 	var out []string
 	var held []io.Closer
+	tries := 0
 	for len(out) < n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10_000+rand.IntN(20_000)))
 		if err != nil {
-			t.Fatal(err)
+			if tries++; tries > 1000 {
+				t.Fatal(err)
+			}
+			continue // taken
 		}
 		held = append(held, l)
 		if u, err := net.ListenPacket("udp", l.Addr().String()); err == nil {
