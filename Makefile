@@ -39,7 +39,7 @@ fuzz: ## every fuzz target for FUZZTIME each
 	scripts/fuzz.sh $(FUZZTIME)
 
 e2e: deps build ## real servers, real clients, killed zones
-	BIVALVE_E2E_STRICT=1 $(GO) test -tags e2e -count 1 -timeout 35m -v ./e2e/ 2>&1 | grep -vE '^(=== (RUN|PAUSE|CONT))'; exit $${PIPESTATUS[0]}
+	BIVALVE_E2E_STRICT=1 $(GO) test -tags e2e -count 1 -timeout 35m -v ./e2e/ 2>&1 | grep --line-buffered -vE '^=== (RUN|PAUSE|CONT)'; exit $${PIPESTATUS[0]}
 
 bench: build ## load a demo of 5 nodes per zone and write docs/benchmarks.md
 	scripts/bench.sh
