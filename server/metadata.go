@@ -45,7 +45,7 @@ func (n *Node) openMetadata() error {
 			return err
 		}
 	}
-	log, err := replica.OpenPebbleLog(replica.PebbleConfig{Dir: n.dataPath("raft"), Logger: n.logger})
+	log, err := replica.OpenBoltLog(n.dataPath("raft.db"))
 	if err != nil {
 		return err
 	}

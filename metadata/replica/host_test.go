@@ -66,7 +66,7 @@ func (r *region) start(n, groups int) *region {
 
 func (r *region) open(id ReplicaID, dir string) *node {
 	r.t.Helper()
-	log, err := OpenPebbleLog(PebbleConfig{Dir: filepath.Join(dir, "raft")})
+	log, err := OpenBoltLog(filepath.Join(dir, "raft.db"))
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -9,9 +9,9 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// Records of the raft log, described in FORMAT.md. Each ends or begins with a
-// checksum that also covers where the record belongs: those of the store below do
-// not, and a record that turns up under another key must not pass for an entry.
+// Records of the bbolt log, described in FORMAT.md. Each ends or begins with a
+// checksum that also covers where the record belongs, so that neither a flipped
+// bit nor a page written to the wrong place passes for an entry.
 const (
 	recordVersion = 1
 	entryHeader   = 1 + 1 + 8 + 8
