@@ -105,8 +105,28 @@ func (n *Node) Ready(ctx context.Context) error {
 	if n.region.Layout() == nil {
 		return fmt.Errorf("the region has no layout yet")
 	}
-	_, err := n.catalog.GetConfig(ctx, keyLayout) // the root group answers
-	return err
+	if _, err := n.catalog.GetConfig(ctx, keyLayout); err != nil { // the root group answers
+		return err
+	}
+	return n.metAll()
+}
+
+// settle is how long a node that has just started waits for the others.
+const settle = 10 * time.Second
+
+// metAll tells whom a node that has just started has not heard of yet: until it
+// has, it would take them for dead and write objects that lack their shards. Nodes
+// of a zone that is down are not waited for.
+func (n *Node) metAll() error {
+	if time.Since(n.started) > settle {
+		return nil
+	}
+	for _, m := range n.file.Members {
+		if m.ID != n.self.ID && !n.region.ZoneDown(m.Zone) && !n.gossip.Alive(m.ID) {
+			return fmt.Errorf("node %s has not been met yet", m.ID)
+		}
+	}
+	return nil
 }
 
 // Status asks every node and adds up what they say.
