@@ -129,7 +129,7 @@ func freeAddrs(t testing.TB, n int) []string {
 	var held []io.Closer
 	tries := 0
 	for len(out) < n {
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10_000+rand.IntN(20_000)))
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 25_000+rand.IntN(7_000)))
 		if err != nil {
 			if tries++; tries > 1000 {
 				t.Fatal(err)
