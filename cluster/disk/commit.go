@@ -134,6 +134,7 @@ func (w *writer) enter(batch []*request, full bool, end int64) {
 			h := &wr.header
 			if wr.replaces {
 				d.retire(wr.old)
+				d.damage.forget(h.key)
 				if !wr.moves {
 					d.addPunch(wr.old)
 				}

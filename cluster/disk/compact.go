@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 
 	"bivalve/cluster"
@@ -148,6 +147,7 @@ func (d *Disk) move(ctx context.Context, s *segment, f vfs.File, batch []write) 
 		w.payload = GetBuffer(int(w.header.length))
 		defer PutBuffer(w.payload)
 		if err := readPayload(f, off+s.shape.payloadAt(w.header.length), w.payload, w.header.sums); err != nil {
+			d.damage.see(w.header.key, p, err, d.cfg.Now())
 			return err
 		}
 		w.old, w.replaces, w.content = p, true, p.content
@@ -167,8 +167,8 @@ func (d *Disk) move(ctx context.Context, s *segment, f vfs.File, batch []write) 
 }
 
 func readPayload(f vfs.File, off int64, dst []byte, sums []uint64) error {
-	if _, err := f.ReadVec([][]byte{dst}, off); err != nil && err != io.EOF {
-		return err
+	if _, err := f.ReadVec([][]byte{dst}, off); err != nil {
+		return readError(err)
 	}
 	if block, ok := verifyPayload(dst, sums); !ok {
 		return fmt.Errorf("%w: block %d at %d; the segment is kept", cluster.ErrCorrupt, block, off)

@@ -32,7 +32,8 @@ type Disk struct {
 	users        sync.WaitGroup // calls that Close waits for
 	usersMu      sync.Mutex     // orders users.Add before Close's Wait
 	condemned    atomic.Bool    // the index file was thrown away
-	wake         chan struct{}  // cap 1: Run has something to do
+	damage       damage
+	wake         chan struct{} // cap 1: Run has something to do
 
 	mu       sync.RWMutex // guards the next four, and the marked fields of segments
 	segments map[uint64]*segment
@@ -248,6 +249,7 @@ func (d *Disk) retire(p place) {
 		s.live -= s.shape.size(p.length)
 		s.shards--
 		d.shards--
+		s.quarrels = false // what was damaged may have died with it
 	}
 }
 

@@ -60,6 +60,7 @@ func (d *Disk) read(key cluster.ShardKey, r cluster.BlockRange, dst []byte) (clu
 				d.metrics.read(out.Bytes)
 			} else {
 				d.metrics.readFailed()
+				d.damage.see(key, p, err, d.cfg.Now())
 			}
 			return out, err
 		}
@@ -109,10 +110,19 @@ func (d *Disk) readAt(key cluster.ShardKey, p place, r cluster.BlockRange, dst [
 	if err != nil {
 		return cluster.BlockRead{}, fmt.Errorf("%w: %w", cluster.ErrCorrupt, err)
 	}
-	if h.kind != kindShard || h.key != key || h.gen != p.gen || h.length != p.length || h.seq != p.seq {
-		return cluster.BlockRead{}, fmt.Errorf("%w: found %s generation %d", cluster.ErrCorrupt, h.key, h.gen)
+	if err := p.matches(key, h); err != nil {
+		return cluster.BlockRead{}, err
 	}
 	return cluster.BlockRead{ShardBytes: length, Bytes: to - from, Sums: h.sums[first:last]}, nil
+}
+
+// matches tells whether h is the header of what the index says lies there.
+func (p place) matches(key cluster.ShardKey, h header) error {
+	if h.kind != kindShard || h.key != key || h.gen != p.gen || h.length != p.length || h.seq != p.seq ||
+		contentHash(h.profile, int(h.length), h.sums) != p.content {
+		return fmt.Errorf("%w: found %s generation %d", cluster.ErrCorrupt, h.key, h.gen)
+	}
+	return nil
 }
 
 func readFull(f *handle, bufs [][]byte, off int64) error {
@@ -195,6 +205,9 @@ type Usage struct {
 	LiveBytes     int64 // of records that count, headers and padding included
 	DeadBytes     int64 // waiting for compaction
 	Shards        int64
+	Damaged       int64 // shards known to be damaged, now
+	DamagedTotal  int64 // found damaged since Open
+	MendedTotal   int64 // by Mend, since Open
 	Failed        error // why the disk takes no writes, nil if it does
 }
 
@@ -211,6 +224,7 @@ func (d *Disk) Usage() Usage {
 	if err != nil && u.Failed == nil {
 		u.Failed = fmt.Errorf("disk %s: %w: %w", d.owner.disk, cluster.ErrDiskFailed, err)
 	}
+	u.Damaged, u.DamagedTotal, u.MendedTotal = d.damage.counts()
 	u.CapacityBytes, u.FreeBytes = capacity, max(0, free-d.cfg.reserve(capacity))
 	d.mu.RLock()
 	defer d.mu.RUnlock()

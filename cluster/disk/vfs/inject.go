@@ -9,6 +9,7 @@ type Op string
 const (
 	OpCreate      Op = "create"
 	OpOpenRead    Op = "open-read"
+	OpOpenDirect  Op = "open-direct"
 	OpOpenWrite   Op = "open-write"
 	OpRemove      Op = "remove"
 	OpRename      Op = "rename"
@@ -85,6 +86,10 @@ func (i injected) Create(name string) (File, error) {
 
 func (i injected) OpenRead(name string) (File, error) {
 	return i.file(OpOpenRead, name, func() (File, error) { return i.fs.OpenRead(name) })
+}
+
+func (i injected) OpenDirect(name string) (File, error) {
+	return i.file(OpOpenDirect, name, func() (File, error) { return i.fs.OpenDirect(name) })
 }
 
 func (i injected) OpenWrite(name string, direct bool) (File, error) {

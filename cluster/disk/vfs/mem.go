@@ -154,6 +154,18 @@ func (m *MemFS) open(name string, write bool) (File, error) {
 // OpenRead implements FS.
 func (m *MemFS) OpenRead(name string) (File, error) { return m.open(name, false) }
 
+// OpenDirect implements FS.
+func (m *MemFS) OpenDirect(name string) (File, error) {
+	if m.noDirect {
+		return nil, ErrDirect
+	}
+	f, err := m.open(name, false)
+	if err == nil {
+		f.(*memFile).direct = true
+	}
+	return f, err
+}
+
 // OpenWrite implements FS.
 func (m *MemFS) OpenWrite(name string, direct bool) (File, error) {
 	if direct && m.noDirect {

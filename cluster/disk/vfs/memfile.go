@@ -42,6 +42,9 @@ func (f *memFile) ReadVec(bufs [][]byte, off int64) (int, error) {
 	done := 0
 	for _, b := range bufs {
 		at := off + int64(done)
+		if err := f.checkAligned("read", b, at); err != nil {
+			return done, err
+		}
 		if at >= int64(len(f.node.data)) {
 			if len(b) > 0 {
 				return done, io.EOF
@@ -65,10 +68,8 @@ func (f *memFile) WriteVec(bufs [][]byte, off int64) (int, error) {
 	done := 0
 	for _, b := range bufs {
 		at := off + int64(done)
-		if f.direct {
-			if at%4096 != 0 || len(b)%4096 != 0 || len(b) > 0 && uintptr(unsafe.Pointer(&b[0]))%4096 != 0 {
-				return done, fmt.Errorf("direct write of %d bytes at %d is not aligned", len(b), at)
-			}
+		if err := f.checkAligned("write", b, at); err != nil {
+			return done, err
 		}
 		if err := f.grow(at + int64(len(b))); err != nil {
 			return done, err
@@ -78,6 +79,14 @@ func (f *memFile) WriteVec(bufs [][]byte, off int64) (int, error) {
 		done += len(b)
 	}
 	return done, nil
+}
+
+// checkAligned holds direct I/O to what the kernel asks of it.
+func (f *memFile) checkAligned(op string, b []byte, at int64) error {
+	if f.direct && (at%4096 != 0 || len(b)%4096 != 0 || len(b) > 0 && uintptr(unsafe.Pointer(&b[0]))%4096 != 0) {
+		return fmt.Errorf("direct %s of %d bytes at %d is not aligned", op, len(b), at)
+	}
+	return nil
 }
 
 func (f *memFile) grow(size int64) error {

@@ -21,7 +21,7 @@ func (Real) open(name string, flags int) (File, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &realFile{f: f, fd: int(f.Fd())}, nil
+	return &realFile{f: f, fd: int(f.Fd()), direct: flags&unix.O_DIRECT != 0}, nil
 }
 
 // Create implements FS.
@@ -37,7 +37,14 @@ func (r Real) OpenWrite(name string, direct bool) (File, error) {
 	if !direct {
 		return r.open(name, os.O_RDWR)
 	}
-	f, err := r.open(name, os.O_RDWR|unix.O_DIRECT)
+	return r.openDirect(name, os.O_RDWR)
+}
+
+// OpenDirect implements FS.
+func (r Real) OpenDirect(name string) (File, error) { return r.openDirect(name, os.O_RDONLY) }
+
+func (r Real) openDirect(name string, flags int) (File, error) {
+	f, err := r.open(name, flags|unix.O_DIRECT)
 	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP) {
 		return nil, fmt.Errorf("%w: %w", ErrDirect, err)
 	}
@@ -100,8 +107,9 @@ func (Real) Space(dir string) (capacity, free int64, err error) {
 // realFile keeps the descriptor beside the *os.File, so that every call is one
 // system call and an error still names the file.
 type realFile struct {
-	f  *os.File
-	fd int
+	f      *os.File
+	fd     int
+	direct bool
 }
 
 func (r *realFile) fail(op string, err error) error {
@@ -134,6 +142,12 @@ func (v *vec) advance(n int) {
 		v.bufs, v.skip = v.bufs[1:], 0
 	}
 	v.skip += n
+}
+
+// left tells whether any buffer is not done yet.
+func (v *vec) left() bool {
+	v.advance(0)
+	return len(v.bufs) > 0
 }
 
 func (v *vec) iovecs(into []unix.Iovec) []unix.Iovec {
@@ -175,6 +189,14 @@ func (r *realFile) transfer(trap uintptr, bufs [][]byte, off int64) (int, error)
 		default:
 			done += int(n)
 			v.advance(int(n))
+			if r.direct && done%4096 != 0 && trap == unix.SYS_PREADV {
+				// Only the end of the file cuts a direct read there, and the rest could not be
+				// asked for: it would begin off the boundary.
+				if v.left() {
+					return done, io.EOF
+				}
+				return done, nil
+			}
 		}
 	}
 }

@@ -29,6 +29,10 @@ type FS interface {
 	Create(name string) (File, error)
 	// OpenRead opens for reading through the page cache.
 	OpenRead(name string) (File, error)
+	// OpenDirect opens for reading past the page cache, so that what is read comes
+	// from the disk. Addresses, offsets and lengths are multiples of 4096; ErrDirect
+	// if the file system cannot.
+	OpenDirect(name string) (File, error)
 	// OpenWrite opens an existing file for reading and writing. With direct,
 	// addresses, offsets and lengths of writes are multiples of 4096; ErrDirect if
 	// the file system cannot.
