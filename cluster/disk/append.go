@@ -15,7 +15,7 @@ import (
 //
 // The shards' memory is read until Append returns, and never after. ctx counts
 // while the shards wait for their batch: once it is being written, Append
-// returns when it is done. On an error other than ErrInvalid, ErrDiskFull,
+// returns when it is done, and on a disk that hangs not before it works again. On an error other than ErrInvalid, ErrDiskFull,
 // ErrOverloaded and that of ctx, some of the shards may be stored.
 func (d *Disk) Append(ctx context.Context, shards []cluster.Shard) error {
 	if err := d.enter(); err != nil {
@@ -44,7 +44,7 @@ func (d *Disk) Append(ctx context.Context, shards []cluster.Shard) error {
 		}
 		keys = append(keys, shards[i].Key)
 	}
-	if err := d.claims.take(ctx, keys); err != nil {
+	if err := d.claims.take(ctx, keys, d.hung); err != nil {
 		return err
 	}
 	defer d.claims.release(keys)
@@ -106,6 +106,10 @@ func (d *Disk) prepare(s *cluster.Shard) (w write, needed bool, err error) {
 
 // Delete removes the shards, durably. What is not there counts as deleted.
 func (d *Disk) Delete(ctx context.Context, keys []cluster.ShardKey) error {
+	return leaveErr(d, func() error { return d.delete(ctx, keys) })
+}
+
+func (d *Disk) delete(ctx context.Context, keys []cluster.ShardKey) error {
 	if err := d.enter(); err != nil {
 		return err
 	}
@@ -124,7 +128,7 @@ func (d *Disk) Delete(ctx context.Context, keys []cluster.ShardKey) error {
 			unique = append(unique, k)
 		}
 	}
-	if err := d.claims.take(ctx, unique); err != nil {
+	if err := d.claims.take(ctx, unique, d.hung); err != nil {
 		return err
 	}
 	defer d.claims.release(unique)

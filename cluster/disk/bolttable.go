@@ -4,9 +4,11 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"time"
 
 	"bivalve/cluster"
+	"bivalve/cluster/disk/vfs"
 
 	"github.com/zeebo/xxh3"
 	bolt "go.etcd.io/bbolt"
@@ -37,15 +39,19 @@ type boltTable struct {
 	o  owner
 }
 
-func guard(err *error) {
+// guard turns a panic of bbolt, and a fault in its map of the file, into errIndex.
+// It is deferred with what SetPanicOnFault(true) has returned.
+func guard(err *error, before bool) {
+	debug.SetPanicOnFault(before)
 	if r := recover(); r != nil {
 		*err = fmt.Errorf("%w: %v", errIndex, r)
 	}
 }
 
-func openBolt(name string, o owner) (t *boltTable, err error) {
-	defer guard(&err)
-	db, err := bolt.Open(name, 0o600, &bolt.Options{Timeout: time.Second, FreelistType: bolt.FreelistMapType, NoStatistics: true})
+func openBolt(files vfs.Opener, name string, o owner) (t *boltTable, err error) {
+	defer guard(&err, debug.SetPanicOnFault(true))
+	db, err := bolt.Open(name, 0o600, &bolt.Options{Timeout: time.Second, FreelistType: bolt.FreelistMapType, NoStatistics: true,
+		OpenFile: files.OpenFile})
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errIndex, err)
 	}
@@ -117,7 +123,7 @@ func parseRow(key, b []byte) (place, error) {
 }
 
 func (t *boltTable) get(k cluster.ShardKey) (p place, ok bool, err error) {
-	defer guard(&err)
+	defer guard(&err, debug.SetPanicOnFault(true))
 	err = t.db.View(func(tx *bolt.Tx) error {
 		var key [keyBytes]byte
 		putKey(key[:], k)
@@ -133,7 +139,7 @@ func (t *boltTable) get(k cluster.ShardKey) (p place, ok bool, err error) {
 }
 
 func (t *boltTable) scan(pg cluster.PG, after *cluster.ShardKey, fn func(cluster.ShardKey, place) bool) (err error) {
-	defer guard(&err)
+	defer guard(&err, debug.SetPanicOnFault(true))
 	return t.db.View(func(tx *bolt.Tx) error {
 		var start [keyBytes]byte
 		putKey(start[:], cluster.ShardKey{PG: pg})
@@ -167,7 +173,7 @@ func (t *boltTable) scan(pg cluster.PG, after *cluster.ShardKey, fn func(cluster
 }
 
 func (t *boltTable) write(changes overlay, meta checkpointMeta) (err error) {
-	defer guard(&err)
+	defer guard(&err, debug.SetPanicOnFault(true))
 	return t.db.Update(func(tx *bolt.Tx) error {
 		rows := tx.Bucket(bucketRows)
 		var key [keyBytes]byte
@@ -223,7 +229,7 @@ func (t *boltTable) putMeta(tx *bolt.Tx, meta checkpointMeta) error {
 }
 
 func (t *boltTable) meta() (meta checkpointMeta, err error) {
-	defer guard(&err)
+	defer guard(&err, debug.SetPanicOnFault(true))
 	meta.segments = map[uint64]segmentState{}
 	err = t.db.View(func(tx *bolt.Tx) error {
 		v := tx.Bucket(bucketMeta).Get(metaKey)
@@ -250,6 +256,6 @@ func (t *boltTable) meta() (meta checkpointMeta, err error) {
 }
 
 func (t *boltTable) close() (err error) {
-	defer guard(&err)
+	defer guard(&err, debug.SetPanicOnFault(true))
 	return t.db.Close()
 }

@@ -2,6 +2,7 @@ package disk
 
 import (
 	"context"
+	"fmt"
 	"sync"
 
 	"bivalve/cluster"
@@ -15,8 +16,9 @@ type claims struct {
 	held map[cluster.ShardKey]chan struct{} // nil until somebody waits
 }
 
-// take claims all the keys at once, or waits; so two takers cannot deadlock.
-func (c *claims) take(ctx context.Context, keys []cluster.ShardKey) error {
+// take claims all the keys at once, or waits; so two takers cannot deadlock. It
+// gives up when hung is closed.
+func (c *claims) take(ctx context.Context, keys []cluster.ShardKey, hung <-chan struct{}) error {
 	for {
 		c.mu.Lock()
 		if c.held == nil {
@@ -45,6 +47,8 @@ func (c *claims) take(ctx context.Context, keys []cluster.ShardKey) error {
 		case <-wait:
 		case <-ctx.Done():
 			return ctx.Err()
+		case <-hung:
+			return fmt.Errorf("%w: it hangs", cluster.ErrDiskFailed)
 		}
 	}
 }

@@ -14,7 +14,7 @@ func (d *Disk) full() error {
 // that the requests with data were left out because the disk is at its reserve.
 func (w *writer) commit(batch []*request) (err error, full bool) {
 	d := w.d
-	capacity, free, err := d.fs.Space(d.cfg.Dir)
+	capacity, free, err := d.space()
 	if err != nil {
 		return fmt.Errorf("disk %s: %w: %w", d.owner.disk, cluster.ErrDiskFailed, err), false
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"bivalve/cluster"
 	"bivalve/cluster/disk/vfs"
@@ -17,6 +18,16 @@ const (
 	moveBytes  = 4 << 20
 	moveWrites = 256
 )
+
+// makeCompactable closes a segment in use that is more than half dead when the
+// disk is short of space: only a sealed one can be compacted.
+func (d *Disk) makeCompactable() error {
+	r := d.room.Load()
+	if r == nil || r.free >= 2*d.cfg.reserve(r.capacity) {
+		return nil
+	}
+	return errors.Join(d.small.rollIfDead(), d.large.rollIfDead())
+}
 
 // compact empties sealed segments that are more than half dead: what lives is
 // appended again, durably, then the manifest forgets the segment, then the file
@@ -76,8 +87,12 @@ func (d *Disk) moveLive(ctx context.Context, s *segment, f vfs.File) error {
 	}
 	var batch []write
 	var bytes int64
+	pace := pacer{rate: d.cfg.CompactBytes}
 	flush := func() error {
 		err := d.move(ctx, s, f, batch)
+		if err == nil {
+			err = pace.wait(ctx, bytes)
+		}
 		clear(batch)
 		batch, bytes = batch[:0], 0
 		return err
@@ -121,7 +136,7 @@ func (d *Disk) move(ctx context.Context, s *segment, f vfs.File, batch []write) 
 			keys = append(keys, k)
 		}
 	}
-	if err := d.claims.take(ctx, keys); err != nil {
+	if err := d.claims.take(ctx, keys, d.hung); err != nil {
 		return err
 	}
 	defer d.claims.release(keys)
@@ -164,6 +179,28 @@ func (d *Disk) move(ctx context.Context, s *segment, f vfs.File, batch []write) 
 		return err
 	}
 	return d.small.submit(ctx, small)
+}
+
+// pacer holds work to a rate in bytes a second.
+type pacer struct {
+	rate  int64
+	began time.Time
+	done  int64
+}
+
+func (p *pacer) wait(ctx context.Context, n int64) error {
+	if p.began.IsZero() {
+		p.began = time.Now()
+	}
+	p.done += n
+	t := time.NewTimer(time.Duration(float64(p.done)/float64(p.rate)*float64(time.Second)) - time.Since(p.began))
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 func readPayload(f vfs.File, off int64, dst []byte, sums []uint64) error {

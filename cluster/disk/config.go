@@ -22,6 +22,7 @@ const (
 	MaxDeleteKeys   = 4096
 
 	defaultSegmentBytes = 1 << 30
+	defaultCompactBytes = 64 << 20
 	minSegmentBytes     = 64 << 10
 	minReserveBytes     = 1 << 30
 )
@@ -39,6 +40,9 @@ type Config struct {
 	// ReserveBytes stay free for deletes and compaction; 0 for the greater of
 	// 1 GiB and 5% of the file system, negative for none.
 	ReserveBytes int64
+	// CompactBytes is how many bytes of live shards compaction copies in a second, 0
+	// for 64 MiB.
+	CompactBytes int64
 	Now          func() time.Time
 
 	table table // tests: the index of a file system that bbolt cannot see
@@ -68,6 +72,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.SegmentBytes == 0 {
 		c.SegmentBytes = defaultSegmentBytes
+	}
+	if c.CompactBytes <= 0 {
+		c.CompactBytes = defaultCompactBytes
 	}
 	if c.Now == nil {
 		c.Now = time.Now

@@ -103,9 +103,13 @@ func (d *Disk) DamageFound() <-chan struct{} {
 // when it is durable. ErrNotFound when the key does not live (any more): a shard
 // that was deleted stays deleted. ErrInvalid when the content is not that of the
 // shard as it was first appended, so that no wrong rebuild can take its place.
-// Other errors and the payload's memory are as for Append; Generation is not
-// looked at.
+// Other errors are as for Append; Generation is not looked at. When the disk hangs
+// Mend returns all the same, and the payload's memory is still in use.
 func (d *Disk) Mend(ctx context.Context, s cluster.Shard) error {
+	return leaveErr(d, func() error { return d.mend(ctx, s) })
+}
+
+func (d *Disk) mend(ctx context.Context, s cluster.Shard) error {
 	if err := d.enter(); err != nil {
 		return err
 	}
@@ -118,7 +122,7 @@ func (d *Disk) Mend(ctx context.Context, s cluster.Shard) error {
 		return fail(err)
 	}
 	keys := []cluster.ShardKey{s.Key}
-	if err := d.claims.take(ctx, keys); err != nil {
+	if err := d.claims.take(ctx, keys, d.hung); err != nil {
 		return err
 	}
 	defer d.claims.release(keys)

@@ -12,12 +12,14 @@ import (
 
 	"bivalve/cluster"
 	"bivalve/cluster/disk/vfs"
+	"bivalve/cluster/disk/watch"
 )
 
 // Disk is one open disk. All methods are safe for concurrent use.
 type Disk struct {
 	cfg     Config
-	fs      vfs.FS
+	fs      vfs.Pinned
+	monitor *watch.Monitor
 	log     *slog.Logger
 	owner   owner
 	lock    io.Closer
@@ -27,7 +29,11 @@ type Disk struct {
 	small, large *writer
 	claims       claims
 	seq          atomic.Uint64 // the last sequence number given out
-	failed       atomic.Pointer[error]
+	failed       atomic.Pointer[failure]
+	room         atomic.Pointer[room] // as last seen
+	readers      chan struct{}        // a slot for each read under way
+	lossMu       sync.Mutex           // orders the closing of the next two
+	hung, lost   chan struct{}
 	closed       atomic.Bool
 	users        sync.WaitGroup // calls that Close waits for
 	usersMu      sync.Mutex     // orders users.Add before Close's Wait
@@ -56,12 +62,14 @@ func Open(cfg Config) (*Disk, error) {
 	if err != nil {
 		return nil, err
 	}
-	lock, err := cfg.FS.Lock(filepath.Join(cfg.Dir, lockName))
+	pinned, err := cfg.FS.Pin(cfg.Dir)
 	if err != nil {
 		return nil, fmt.Errorf("open disk %s: %w", cfg.Dir, err)
 	}
-	d := &Disk{cfg: cfg, fs: cfg.FS, lock: lock, segments: map[uint64]*segment{}, wake: make(chan struct{}, 1)}
-	d.handles.fs = cfg.FS
+	d := &Disk{cfg: cfg, monitor: watch.New(cfg.Now), segments: map[uint64]*segment{}, wake: make(chan struct{}, 1),
+		readers: make(chan struct{}, maxReaders), hung: make(chan struct{}), lost: make(chan struct{})}
+	d.fs = vfs.WrapPinned(pinned, d.monitor.Around)
+	d.handles.fs = d.fs
 	d.index = index{mu: &d.mu, fresh: overlay{}}
 	d.small, d.large = newWriter(d, smallSegment), newWriter(d, largeSegment)
 	if err := d.open(); err != nil {
@@ -71,7 +79,11 @@ func Open(cfg Config) (*Disk, error) {
 }
 
 func (d *Disk) open() (err error) {
-	if d.owner, err = readIdentity(d.cfg); err != nil {
+	// Before anything is written, be it the lock: an empty mount point is no disk.
+	if d.owner, err = readIdentity(d.fs, d.cfg); err != nil {
+		return err
+	}
+	if d.lock, err = d.fs.Lock(filepath.Join(d.cfg.Dir, lockName)); err != nil {
 		return err
 	}
 	d.log = d.cfg.Logger.With("disk", d.owner.disk.String())
@@ -86,6 +98,9 @@ func (d *Disk) open() (err error) {
 		return fmt.Errorf("%w: manifest of disk %s", cluster.ErrCorrupt, d.manifest.owner.disk)
 	}
 	if err := d.sweepFiles(); err != nil {
+		return err
+	}
+	if _, _, err := d.space(); err != nil {
 		return err
 	}
 	d.metrics = newMetrics(d)
@@ -161,26 +176,7 @@ func (d *Disk) enter() error {
 	return nil
 }
 
-// Failed is why the disk takes no writes, nil if it does; unlike Usage it asks
-// nothing of the file system.
-func (d *Disk) Failed() error {
-	if p := d.failed.Load(); p != nil {
-		return *p
-	}
-	return nil
-}
-
-// fence refuses all writes from now on. After a failed sync the kernel may have
-// dropped the pages and call the next sync a success, so nothing is retried.
-func (d *Disk) fence(op string, cause error) error {
-	err := fmt.Errorf("disk %s: %w: %s: %w", d.owner.disk, cluster.ErrDiskFailed, op, cause)
-	if d.failed.CompareAndSwap(nil, &err) {
-		d.log.Error("disk is fenced: it takes no more writes", "op", op, "err", cause)
-	}
-	return err
-}
-
-// Close waits for the calls under way, checkpoints the index and closes every
+// Close waits for the calls under way, for ever if the disk hangs, checkpoints the index and closes every
 // file. It is idempotent.
 func (d *Disk) Close() error {
 	d.usersMu.Lock()
@@ -204,7 +200,10 @@ func (d *Disk) release() error {
 		errs = append(errs, d.index.table.close())
 	}
 	d.metrics.unregister()
-	return errors.Join(append(errs, d.lock.Close())...)
+	if d.lock != nil {
+		errs = append(errs, d.lock.Close())
+	}
+	return errors.Join(append(errs, d.fs.Close())...)
 }
 
 // lookup finds the live record of a key. A row of a segment that is gone is what
@@ -224,14 +223,15 @@ func (d *Disk) lookup(k cluster.ShardKey) (place, bool, error) {
 }
 
 // indexFailed throws the index file away once it is known to be damaged. The
-// open one goes on as far as it can; the next Open rebuilds it.
+// open one goes on as far as it can; whoever watches Lost opens the disk again,
+// which rebuilds it.
 func (d *Disk) indexFailed(err error) error {
 	if errors.Is(err, errIndex) && d.condemned.CompareAndSwap(false, true) {
-		d.log.Error("index is damaged; it is rebuilt when the disk is next opened", "err", err)
 		name := filepath.Join(d.cfg.Dir, indexName)
 		if rerr := d.fs.Remove(name); rerr != nil && !errors.Is(rerr, fs.ErrNotExist) {
 			err = errors.Join(err, rerr)
 		}
+		d.lose(StateReindex, "read the index", err)
 	}
 	return fmt.Errorf("%w: %w", cluster.ErrCorrupt, err)
 }

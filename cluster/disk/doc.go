@@ -18,9 +18,16 @@
 //     number.
 //   - A key is held by one writer from the look-up to the end of its batch, so
 //     that the index and a replay of the segments always agree.
+//   - The directory is held open: what is unmounted or swapped gets nothing written
+//     in its place, and is noticed (Watch, Lost).
+//   - A shard that does not read as it should is remembered (Damaged) until it is
+//     mended, replaced or deleted. Nothing is removed for being damaged.
+//   - A call that does not return holds its caller and one slot of this disk;
+//     everybody else is let go, and no other disk notices.
 //   - No segment is removed before all that lives in it is durable elsewhere and
 //     the manifest without it is too; a segment that reappears is known dead.
 //
 // Start reading at disk.go, then append.go (how writers share a sync), record.go
-// and FORMAT.md (what is written), replay.go (what a restart does).
+// and FORMAT.md (what is written), replay.go (what a restart does), health.go
+// (how a disk is given up).
 package disk

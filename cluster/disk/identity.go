@@ -79,8 +79,8 @@ func format(cfg Config) (cluster.DiskID, error) {
 }
 
 // readIdentity checks that the directory is the disk that cfg expects.
-func readIdentity(cfg Config) (owner, error) {
-	b, err := readFile(cfg.FS, filepath.Join(cfg.Dir, identityName))
+func readIdentity(fsys vfs.FS, cfg Config) (owner, error) {
+	b, err := readFile(fsys, filepath.Join(cfg.Dir, identityName))
 	if err != nil {
 		return owner{}, err
 	}

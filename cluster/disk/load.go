@@ -86,14 +86,15 @@ func (d *Disk) loadOpenSegment(r *replay, s *segment, f vfs.File, sealedLength i
 
 // openTable opens the index, or begins a new one when it cannot be trusted.
 func (d *Disk) openTable() (checkpointMeta, error) {
-	if !isReal(d.fs) {
+	files, real := vfs.Unwrap(d.fs).(vfs.Opener)
+	if !real {
 		if d.index.table = d.cfg.table; d.index.table == nil {
 			d.index.table = &memTable{}
 		}
 		return d.index.table.meta()
 	}
 	name := filepath.Join(d.cfg.Dir, indexName)
-	meta, err := d.tryTable(name)
+	meta, err := d.tryTable(files, name)
 	if err == nil && meta.complete {
 		return meta, nil
 	}
@@ -109,24 +110,18 @@ func (d *Disk) openTable() (checkpointMeta, error) {
 	if err := d.fs.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return meta, err
 	}
-	meta, err = d.tryTable(name)
+	meta, err = d.tryTable(files, name)
 	if err != nil {
 		return meta, fmt.Errorf("%w: new index: %w", cluster.ErrDiskFailed, err)
 	}
 	return meta, nil
 }
 
-func (d *Disk) tryTable(name string) (checkpointMeta, error) {
-	t, err := openBolt(name, d.owner)
+func (d *Disk) tryTable(files vfs.Opener, name string) (checkpointMeta, error) {
+	t, err := openBolt(files, name, d.owner)
 	if err != nil {
 		return checkpointMeta{}, err
 	}
 	d.index.table = t
 	return t.meta()
-}
-
-// isReal tells whether bbolt can open files of this file system by name.
-func isReal(f vfs.FS) bool {
-	_, ok := vfs.Unwrap(f).(vfs.Real)
-	return ok
 }

@@ -14,6 +14,10 @@ import (
 // MaxListLimit bounds one page of List.
 const MaxListLimit = 10_000
 
+// maxReaders bounds the reads under way, and so the threads that a disk which
+// hangs can hold.
+const maxReaders = 64
+
 // Read puts the blocks of r, or those of them that the shard has, at the start
 // of dst and returns their stored sums. The payload is not verified: whoever
 // serves the client does that. ErrInvalid when dst is too small or the range
@@ -26,6 +30,14 @@ func (d *Disk) Read(ctx context.Context, key cluster.ShardKey, r cluster.BlockRa
 	defer d.users.Done()
 	if err := ctx.Err(); err != nil {
 		return cluster.BlockRead{}, err
+	}
+	select {
+	case d.readers <- struct{}{}:
+		defer func() { <-d.readers }()
+	case <-ctx.Done():
+		return cluster.BlockRead{}, ctx.Err()
+	case <-d.hung:
+		return cluster.BlockRead{}, d.hungError()
 	}
 	out, err := d.read(key, r, dst)
 	if err != nil {
@@ -144,6 +156,10 @@ func readError(err error) error {
 
 // Stat describes a stored shard out of the index, without reading it.
 func (d *Disk) Stat(key cluster.ShardKey) (cluster.ShardInfo, error) {
+	return leave(d, func() (cluster.ShardInfo, error) { return d.stat(key) })
+}
+
+func (d *Disk) stat(key cluster.ShardKey) (cluster.ShardInfo, error) {
 	if err := d.enter(); err != nil {
 		return cluster.ShardInfo{}, err
 	}
@@ -166,6 +182,10 @@ func info(key cluster.ShardKey, p place) cluster.ShardInfo {
 // first), in key order. A page shorter than limit is the last. limit is cut to
 // MaxListLimit.
 func (d *Disk) List(ctx context.Context, pg cluster.PG, after *cluster.ShardKey, limit int) ([]cluster.ShardInfo, error) {
+	return leave(d, func() ([]cluster.ShardInfo, error) { return d.list(ctx, pg, after, limit) })
+}
+
+func (d *Disk) list(ctx context.Context, pg cluster.PG, after *cluster.ShardKey, limit int) ([]cluster.ShardInfo, error) {
 	if err := d.enter(); err != nil {
 		return nil, err
 	}
@@ -208,11 +228,24 @@ type Usage struct {
 	Damaged       int64 // shards known to be damaged, now
 	DamagedTotal  int64 // found damaged since Open
 	MendedTotal   int64 // by Mend, since Open
+	State         State
 	Failed        error // why the disk takes no writes, nil if it does
 }
 
-// Usage never blocks on a write. If the file system cannot tell its size, the
-// sizes are zero and Failed says why.
+// room is what the file system has said of its size.
+type room struct{ capacity, free int64 }
+
+// space asks the file system for its size, and keeps the answer.
+func (d *Disk) space() (capacity, free int64, err error) {
+	capacity, free, err = d.fs.Space(d.cfg.Dir)
+	if err == nil {
+		d.room.Store(&room{capacity, free})
+	}
+	return capacity, free, err
+}
+
+// Usage asks nothing of the file system, so that a disk that hangs holds nobody
+// up: sizes are as the last batch or look has found them.
 func (d *Disk) Usage() Usage {
 	u := Usage{Failed: d.Failed()}
 	if err := d.enter(); err != nil {
@@ -220,12 +253,19 @@ func (d *Disk) Usage() Usage {
 		return u
 	}
 	defer d.users.Done()
-	capacity, free, err := d.fs.Space(d.cfg.Dir)
-	if err != nil && u.Failed == nil {
-		u.Failed = fmt.Errorf("disk %s: %w: %w", d.owner.disk, cluster.ErrDiskFailed, err)
-	}
 	u.Damaged, u.DamagedTotal, u.MendedTotal = d.damage.counts()
-	u.CapacityBytes, u.FreeBytes = capacity, max(0, free-d.cfg.reserve(capacity))
+	if r := d.room.Load(); r != nil {
+		u.CapacityBytes, u.FreeBytes = r.capacity, max(0, r.free-d.cfg.reserve(r.capacity))
+	}
+	u.State = StateOK
+	switch f := d.failed.Load(); {
+	case f != nil:
+		u.State = f.state
+	case u.FreeBytes == 0:
+		u.State = StateFull
+	case d.monitor.FailedReads() > 0:
+		u.State = StateSuspect
+	}
 	d.mu.RLock()
 	defer d.mu.RUnlock()
 	u.Shards = d.shards

@@ -18,6 +18,9 @@ const (
 	stepLargeMin = 1 << 20
 	stepLargeMax = 64 << 20
 	stepPart     = 32
+	// minRollDead is what a segment in use must be able to give back to be sealed
+	// before it is full.
+	minRollDead = 1 << 20
 )
 
 // makeRoom has a segment open with space for n more bytes. spare is what may be
@@ -173,6 +176,30 @@ func (w *writer) trim() error {
 	}
 	w.allocated = w.pos
 	return nil
+}
+
+// rollIfDead seals the segment in use if it is more than half dead, and worth it.
+func (w *writer) rollIfDead() error {
+	w.mu.Lock()
+	if w.leading {
+		w.mu.Unlock()
+		return nil // writers are at it; the next round will see
+	}
+	w.leading = true
+	w.mu.Unlock()
+	err := w.d.Failed()
+	if err == nil && w.seg != nil {
+		w.d.mu.RLock()
+		used, dead := w.seg.end-pageBytes, w.seg.dead()
+		w.d.mu.RUnlock()
+		if dead > used/2 && dead >= minRollDead {
+			err = w.roll()
+		}
+	}
+	w.mu.Lock()
+	w.handOver()
+	w.mu.Unlock()
+	return err
 }
 
 // roll seals the segment. Its length goes into the manifest, so that a file that

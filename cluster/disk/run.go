@@ -14,6 +14,8 @@ const (
 	// A checkpoint is due when so many rows wait, or after the time.
 	checkpointRows  = 64 << 10
 	checkpointEvery = 30 * time.Second
+	// upkeepEvery is how often dead space is looked for.
+	upkeepEvery = 2 * time.Second
 	// maxOverlayRows may wait in memory at the very most.
 	maxOverlayRows = 1 << 20
 	// maxPunches bounds what waits to be given back; beyond it, compaction does it.
@@ -52,40 +54,44 @@ func (d *Disk) addPunch(p place) {
 // of deleted shards, compaction. An error of one round is logged, and the next
 // round tries again, unless the disk is fenced. It returns nil when ctx ends.
 func (d *Disk) Run(ctx context.Context) error {
-	ticker := time.NewTicker(checkpointEvery)
+	ticker := time.NewTicker(upkeepEvery)
 	defer ticker.Stop()
+	last := time.Now()
 	for {
-		full := true
+		due := false
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-d.lost:
+			return nil
 		case <-d.wake:
-			full = false
+			due = true
 		case <-ticker.C:
+			due = time.Since(last) >= checkpointEvery
 		}
-		if err := d.upkeep(ctx, full); err != nil && ctx.Err() == nil {
+		if due {
+			last = time.Now()
+		}
+		if err := d.upkeep(ctx, due); err != nil && ctx.Err() == nil {
 			d.log.Warn("background work failed", "err", err)
 		}
 	}
 }
 
-// upkeep is one round of background work.
-func (d *Disk) upkeep(ctx context.Context, full bool) error {
+// upkeep is one round of background work; due tells that a checkpoint is.
+func (d *Disk) upkeep(ctx context.Context, due bool) error {
 	if err := d.enter(); err != nil {
-		return err
+		return nil // closed
 	}
 	defer d.users.Done()
 	if d.Failed() != nil {
 		return nil // nothing may be written any more; who fenced it has said so
 	}
-	err := d.checkpoint(true)
-	if perr := d.punchDead(ctx); perr != nil {
-		err = errors.Join(err, perr)
+	var err error
+	if due {
+		err = d.checkpoint(true)
 	}
-	if full {
-		err = errors.Join(err, d.compact(ctx))
-	}
-	return err
+	return errors.Join(err, d.punchDead(ctx), d.makeCompactable(), d.compact(ctx))
 }
 
 // checkpoint writes what changed in the index into its table. complete is false

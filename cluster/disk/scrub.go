@@ -27,6 +27,10 @@ type ScrubPage struct {
 // remembered (Damaged) and does not end the call. pace is called with the bytes
 // of each record before it is read; its error ends the call.
 func (d *Disk) Scrub(ctx context.Context, pg cluster.PG, after *cluster.ShardKey, limit int, pace func(context.Context, int64) error) (ScrubPage, error) {
+	return leave(d, func() (ScrubPage, error) { return d.scrub(ctx, pg, after, limit, pace) })
+}
+
+func (d *Disk) scrub(ctx context.Context, pg cluster.PG, after *cluster.ShardKey, limit int, pace func(context.Context, int64) error) (ScrubPage, error) {
 	if err := d.enter(); err != nil {
 		return ScrubPage{}, err
 	}
@@ -72,6 +76,10 @@ func (d *Disk) Scrub(ctx context.Context, pg cluster.PG, after *cluster.ShardKey
 // ErrNotFound, ErrCorrupt or ErrDiskFailed. Damage is remembered; a shard that
 // reads well is no longer damaged.
 func (d *Disk) Check(ctx context.Context, key cluster.ShardKey) error {
+	return leaveErr(d, func() error { return d.check(ctx, key) })
+}
+
+func (d *Disk) check(ctx context.Context, key cluster.ShardKey) error {
 	if err := d.enter(); err != nil {
 		return err
 	}
@@ -176,11 +184,7 @@ func (v *verifier) open(s *segment) (err error) {
 		return nil
 	}
 	v.close()
-	v.file, err = v.d.fs.OpenDirect(s.path)
-	if errors.Is(err, vfs.ErrDirect) {
-		v.file, err = v.d.fs.OpenRead(s.path)
-	}
-	if err != nil {
+	if v.file, err = openPastCache(v.d.fs, s.path); err != nil {
 		v.file = nil
 	}
 	v.number = s.number

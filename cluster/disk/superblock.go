@@ -16,6 +16,7 @@ const (
 	pageSumAt   = pageBytes - 8
 
 	magicIdentity = "BVDISK\x00\x01"
+	magicCanary   = "BVCANA\x00\x01"
 	magicSegment  = "BVSEGM\x00\x01"
 	magicManifest = "BVMANI\x00\x01"
 )

@@ -129,9 +129,13 @@ func (w *writer) submit(ctx context.Context, r *request) error {
 	case s := <-r.ready:
 		return w.woken(r, s)
 	case <-ctx.Done():
-	}
-	if w.withdraw(r) {
-		return ctx.Err()
+		if w.withdraw(r) {
+			return ctx.Err()
+		}
+	case <-w.d.hung:
+		if w.withdraw(r) {
+			return w.d.hungError()
+		}
 	}
 	return w.woken(r, <-r.ready)
 }
@@ -189,6 +193,13 @@ func (w *writer) leadBatch(r *request) error {
 		}
 		batch[i] = nil
 	}
+	w.handOver()
+	w.mu.Unlock()
+	return mine
+}
+
+// handOver makes the first that waits the leader; mu is held, by the one who leads.
+func (w *writer) handOver() {
 	if len(w.queue) > 0 {
 		next := w.queue[0]
 		next.lead = true
@@ -196,8 +207,6 @@ func (w *writer) leadBatch(r *request) error {
 	} else {
 		w.leading = false
 	}
-	w.mu.Unlock()
-	return mine
 }
 
 // take moves the front of the queue into w.batch; mu is held.

@@ -108,7 +108,13 @@ func (f *memFile) dirty(off, n int64) {
 	for s := off / sector; s*sector < off+n; s++ {
 		f.node.dirty[s] = struct{}{}
 	}
+	for p := off / holePage; len(f.node.holes) > 0 && p*holePage < off+n; p++ {
+		delete(f.node.holes, p)
+	}
 }
+
+// holePage is the unit in which a hole gives space back.
+const holePage = 4096
 
 func (f *memFile) SyncData() error { return f.Sync() }
 
@@ -173,6 +179,12 @@ func (f *memFile) PunchHole(off, n int64) error {
 	if off < end {
 		clear(f.node.data[off:end])
 		f.dirty(off, end-off)
+		if f.node.holes == nil {
+			f.node.holes = map[int64]struct{}{}
+		}
+		for p := (off + holePage - 1) / holePage; (p+1)*holePage <= end; p++ {
+			f.node.holes[p] = struct{}{}
+		}
 	}
 	return nil
 }

@@ -21,7 +21,11 @@ func (Real) open(name string, flags int) (File, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &realFile{f: f, fd: int(f.Fd()), direct: flags&unix.O_DIRECT != 0}, nil
+	return newRealFile(f, flags), nil
+}
+
+func newRealFile(f *os.File, flags int) *realFile {
+	return &realFile{f: f, fd: int(f.Fd()), direct: flags&unix.O_DIRECT != 0}
 }
 
 // Create implements FS.
@@ -37,14 +41,16 @@ func (r Real) OpenWrite(name string, direct bool) (File, error) {
 	if !direct {
 		return r.open(name, os.O_RDWR)
 	}
-	return r.openDirect(name, os.O_RDWR)
+	return refusedDirect(r.open(name, os.O_RDWR|unix.O_DIRECT))
 }
 
 // OpenDirect implements FS.
-func (r Real) OpenDirect(name string) (File, error) { return r.openDirect(name, os.O_RDONLY) }
+func (r Real) OpenDirect(name string) (File, error) {
+	return refusedDirect(r.open(name, os.O_RDONLY|unix.O_DIRECT))
+}
 
-func (r Real) openDirect(name string, flags int) (File, error) {
-	f, err := r.open(name, flags|unix.O_DIRECT)
+// refusedDirect names the error of file systems without O_DIRECT.
+func refusedDirect(f File, err error) (File, error) {
 	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP) {
 		return nil, fmt.Errorf("%w: %w", ErrDirect, err)
 	}
@@ -86,9 +92,13 @@ func (Real) Lock(name string) (io.Closer, error) {
 	if err != nil {
 		return nil, err
 	}
+	return lockFile(f)
+}
+
+func lockFile(f *os.File) (io.Closer, error) {
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		if errors.Is(err, unix.EWOULDBLOCK) {
-			err = fmt.Errorf("%w: %s", ErrLocked, name)
+			err = fmt.Errorf("%w: %s", ErrLocked, f.Name())
 		}
 		return nil, errors.Join(err, f.Close())
 	}
@@ -97,8 +107,12 @@ func (Real) Lock(name string) (io.Closer, error) {
 
 // Space implements FS.
 func (Real) Space(dir string) (capacity, free int64, err error) {
+	return space(dir, func(st *unix.Statfs_t) error { return unix.Statfs(dir, st) })
+}
+
+func space(dir string, statfs func(*unix.Statfs_t) error) (capacity, free int64, err error) {
 	var st unix.Statfs_t
-	if err := retry(func() error { return unix.Statfs(dir, &st) }); err != nil {
+	if err := retry(func() error { return statfs(&st) }); err != nil {
 		return 0, 0, &os.PathError{Op: "statfs", Path: dir, Err: err}
 	}
 	return int64(st.Blocks) * st.Bsize, int64(st.Bavail) * st.Bsize, nil

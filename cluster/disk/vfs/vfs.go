@@ -1,15 +1,17 @@
 // Package vfs is the seam between a disk and the file system under it: the few
 // calls that a durable store needs, and nothing that it should not use.
 //
-// There are three: Real is the operating system; MemFS is a strict file system
-// in memory that forgets on Crash whatever was not synced, file data and
-// directory entries alike; Inject wraps either and fails calls by operation and
-// path. Tests of the disk run on the last two.
+// There are two: Real is the operating system; MemFS is a strict file system in
+// memory that forgets on Crash whatever was not synced, file data and directory
+// entries alike. Wrap puts a function around every call of either: a disk
+// watches its file system that way, and Inject fails calls by operation and path.
+// Tests of the disk run on MemFS and Inject.
 package vfs
 
 import (
 	"errors"
 	"io"
+	"os"
 )
 
 var (
@@ -17,6 +19,8 @@ var (
 	ErrDirect = errors.New("vfs: direct i/o not supported")
 	// ErrNotSupported: the file system has no such call (punch hole).
 	ErrNotSupported = errors.New("vfs: not supported by this file system")
+	// ErrMoved: the name of a pinned directory leads elsewhere now.
+	ErrMoved = errors.New("vfs: directory is not where it was")
 	// ErrLocked: another process (or Open) holds the lock.
 	ErrLocked = errors.New("vfs: locked by another process")
 )
@@ -47,6 +51,24 @@ type FS interface {
 	Lock(name string) (io.Closer, error)
 	// Space is the size of the file system under dir and what is free of it.
 	Space(dir string) (capacity, free int64, err error)
+	// Pin holds an existing directory open.
+	Pin(dir string) (Pinned, error)
+}
+
+// Pinned is the file system below one directory that is held open. Whatever is
+// mounted over it or unmounted later, names in it go to the directory that was
+// there, and only names in it are known.
+type Pinned interface {
+	FS
+	// InPlace fails with ErrMoved when the directory's name leads elsewhere now.
+	InPlace() error
+	Close() error
+}
+
+// Opener is what a file system can do that has files of the operating system;
+// bbolt opens its own through it.
+type Opener interface {
+	OpenFile(name string, flag int, perm os.FileMode) (*os.File, error)
 }
 
 // File is an open file. ReadVec, WriteVec, SyncData may be called concurrently.

@@ -1,0 +1,143 @@
+// Package watch sees every call that a disk makes to its file system: which are
+// under way and for how long, how long they take, which reads fail. It judges
+// nothing; package disk does.
+//
+// Age is counted in ticks of the one who watches and not by a clock, so that a
+// process that was stopped for a minute does not take its disks for hung.
+package watch
+
+import (
+	"errors"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+
+	"bivalve/cluster/disk/vfs"
+)
+
+const (
+	// windowTicks is how far back latencies and errors are looked at.
+	windowTicks = 60
+	// windowCalls bounds the calls that a latency is taken from.
+	windowCalls = 512
+)
+
+// Monitor is safe for concurrent use.
+type Monitor struct {
+	now func() time.Time
+
+	mu     sync.Mutex
+	tick   uint64
+	next   uint64
+	flying map[uint64]Call
+	reads  window
+	syncs  window
+	failed window // reads that gave EIO
+}
+
+// Call is a call under way. Ticks is its age.
+type Call struct {
+	Op    vfs.Op
+	Name  string
+	Ticks uint64
+	since uint64
+}
+
+// Latency is what calls took in the last minute, zero where there were none.
+type Latency struct {
+	ReadP99, SyncP99 time.Duration
+}
+
+// New monitor; now gives the time that calls take.
+func New(now func() time.Time) *Monitor { return &Monitor{now: now, flying: map[uint64]Call{}} }
+
+// Around is a vfs.Around.
+func (m *Monitor) Around(op vfs.Op, name string, call func() error) error {
+	m.mu.Lock()
+	id := m.next
+	m.next++
+	m.flying[id] = Call{Op: op, Name: name, since: m.tick}
+	m.mu.Unlock()
+	began := m.now()
+	err := call()
+	took := m.now().Sub(began)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.flying, id)
+	switch {
+	case op == vfs.OpRead && errors.Is(err, syscall.EIO):
+		m.failed.add(m.tick, took)
+	case op == vfs.OpRead:
+		m.reads.add(m.tick, took)
+	case op == vfs.OpSyncData, op == vfs.OpSync:
+		m.syncs.add(m.tick, took)
+	}
+	return err
+}
+
+// Tick makes all calls under way a tick older and returns the oldest.
+func (m *Monitor) Tick() (oldest Call, any bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.tick++
+	for _, c := range m.flying {
+		if c.Ticks = m.tick - c.since; !any || c.Ticks > oldest.Ticks {
+			oldest, any = c, true
+		}
+	}
+	return oldest, any
+}
+
+// Latency of the last minute of ticks.
+func (m *Monitor) Latency() Latency {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return Latency{m.reads.p99(m.tick), m.syncs.p99(m.tick)}
+}
+
+// FailedReads counts the reads that gave EIO in the last minute of ticks.
+func (m *Monitor) FailedReads() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.failed.recent(m.tick))
+}
+
+// window is a ring of the latest calls.
+type window struct {
+	calls []sample
+	at    int
+}
+
+type sample struct {
+	tick uint64
+	took time.Duration
+}
+
+func (w *window) add(tick uint64, took time.Duration) {
+	if len(w.calls) < windowCalls {
+		w.calls = append(w.calls, sample{tick, took})
+		return
+	}
+	w.calls[w.at] = sample{tick, took}
+	w.at = (w.at + 1) % windowCalls
+}
+
+func (w *window) recent(tick uint64) []time.Duration {
+	var out []time.Duration
+	for _, c := range w.calls {
+		if tick-c.tick < windowTicks {
+			out = append(out, c.took)
+		}
+	}
+	return out
+}
+
+func (w *window) p99(tick uint64) time.Duration {
+	took := w.recent(tick)
+	if len(took) == 0 {
+		return 0
+	}
+	slices.Sort(took)
+	return took[(len(took)*99-1)/100]
+}

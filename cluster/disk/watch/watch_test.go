@@ -1,0 +1,54 @@
+package watch
+
+import (
+	"errors"
+	"syscall"
+	"testing"
+	"time"
+
+	"bivalve/cluster/disk/vfs"
+)
+
+func TestMonitor(t *testing.T) {
+	now := time.Unix(0, 0)
+	m := New(func() time.Time { return now })
+	takes := func(op vfs.Op, d time.Duration, err error) {
+		t.Helper()
+		got := m.Around(op, "f", func() error { now = now.Add(d); return err })
+		if !errors.Is(got, err) {
+			t.Fatal(got)
+		}
+	}
+	for range 99 {
+		takes(vfs.OpRead, time.Millisecond, nil)
+	}
+	takes(vfs.OpRead, time.Second, nil)
+	takes(vfs.OpSyncData, 7*time.Millisecond, nil)
+	if l := m.Latency(); l.ReadP99 != time.Millisecond || l.SyncP99 != 7*time.Millisecond {
+		t.Fatalf("%+v", l)
+	}
+	takes(vfs.OpRead, time.Millisecond, syscall.EIO)
+	if m.FailedReads() != 1 {
+		t.Fatal(m.FailedReads())
+	}
+	if _, any := m.Tick(); any {
+		t.Fatal("nothing is under way")
+	}
+	err := m.Around(vfs.OpSync, "slow", func() error {
+		m.Tick()
+		takes(vfs.OpRead, 0, nil)
+		if c, any := m.Tick(); !any || c.Op != vfs.OpSync || c.Name != "slow" || c.Ticks != 2 {
+			t.Fatalf("%+v", c)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range windowTicks {
+		m.Tick()
+	}
+	if l := m.Latency(); l != (Latency{}) || m.FailedReads() != 0 {
+		t.Fatalf("%+v", l)
+	}
+}
