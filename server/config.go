@@ -31,6 +31,7 @@ type Config struct {
 	Transport Transport `yaml:"transport"`
 	S3        S3        `yaml:"s3"`
 	Limits    Limits    `yaml:"limits"`
+	Scrub     Scrub     `yaml:"scrub"`
 	Log       Log       `yaml:"log"`
 
 	GarbageGrace Duration `yaml:"garbage_grace"` // from when a blob is garbage until its shards are removed [15m]
@@ -66,6 +67,12 @@ type Limits struct {
 	Requests    int  `yaml:"requests"`     // S3 requests at a time [1024]
 }
 
+// Scrub is how the shards on disks are verified.
+type Scrub struct {
+	Period Duration `yaml:"period"` // every shard is verified once in it [720h]
+	Rate   Size     `yaml:"rate"`   // bytes read of one disk in a second, at most [64MiB]
+}
+
 // Log is where the node's own words go: standard error.
 type Log struct {
 	Level  string `yaml:"level"`  // debug, info, warn, error
@@ -98,6 +105,8 @@ func (c *Config) withDefaults() {
 	setDefault(&c.Transport.Encrypt, transport.EncryptAuto)
 	setDefault(&c.Limits.Budget, 256<<20)
 	setDefault(&c.Limits.Requests, 1024)
+	setDefault(&c.Scrub.Period, Duration(30*24*time.Hour))
+	setDefault(&c.Scrub.Rate, 64<<20)
 	setDefault(&c.GarbageGrace, Duration(15*time.Minute))
 	setDefault(&c.Drain, Duration(20*time.Second))
 	setDefault(&c.Log.Level, "info")
@@ -156,6 +165,12 @@ func (c *Config) Validate() error {
 	}
 	if c.Limits.Requests < 1 || c.Limits.Requests > 1<<16 {
 		fault("limits.requests: %d, want 1 to 65536", c.Limits.Requests)
+	}
+	if c.Scrub.Period < Duration(time.Minute) {
+		fault("scrub.period: %s, want at least 1m", time.Duration(c.Scrub.Period))
+	}
+	if c.Scrub.Rate < 1<<20 {
+		fault("scrub.rate: %d bytes, want at least 1MiB", c.Scrub.Rate)
 	}
 	if c.GarbageGrace < Duration(time.Second) {
 		fault("garbage_grace: %s, want at least 1s", time.Duration(c.GarbageGrace))

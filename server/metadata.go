@@ -28,6 +28,8 @@ const streamSnapshot transport.Kind = 200
 const (
 	methodOwn    = 128
 	methodStatus = methodOwn + iota
+	methodScrub
+	methodCheck
 )
 
 func (n *Node) bootstrapping() (bool, error) {
@@ -197,8 +199,13 @@ func (n *Node) handleMeta(ctx context.Context, from cluster.NodeID, method uint8
 	if !ok {
 		return nil, fmt.Errorf("%w: node %s is no member", cluster.ErrInvalid, from)
 	}
-	if method == methodStatus {
+	switch method {
+	case methodStatus:
 		return n.localStatusJSON()
+	case methodScrub:
+		return n.startScrubJSON()
+	case methodCheck:
+		return nil, n.handleCheck(ctx, body)
 	}
 	return n.router.HandleCall(ctx, replica.ReplicaID(m.Replica), method, body)
 }

@@ -22,6 +22,7 @@ import (
 	"bivalve/s3api"
 	"bivalve/server/admin"
 	"bivalve/server/object"
+	"bivalve/server/upkeep"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -59,6 +60,9 @@ type Node struct {
 
 	rootChanged chan struct{} // has a token when the root group applied something
 	damage      *damageLog
+	checks      *checks
+	mender      *upkeep.Mender   // nil without disks,
+	scrubber    *upkeep.Scrubber // and so is this
 	listeners   map[string]net.Listener
 	closers     []func() error // in the order of building
 }
@@ -85,13 +89,14 @@ func New(cfg *Config, logger *slog.Logger) (_ *Node, err error) {
 		rootChanged: make(chan struct{}, 1), listeners: map[string]net.Listener{}}
 	n.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	n.damage = newDamageLog(n.logger, n.metrics)
+	n.checks = newChecks(n.damage, n.askOwner, n.logger)
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.Close())
 		}
 	}()
 	for _, step := range []func() error{
-		n.load, n.openDisks, n.openTransport, n.openMetadata, n.openGossip, n.openStore, n.openDoors, n.listen,
+		n.load, n.openDisks, n.openTransport, n.openMetadata, n.openGossip, n.openStore, n.openHealing, n.openDoors, n.listen,
 	} {
 		if err := step(); err != nil {
 			return nil, fmt.Errorf("node %s: %w", cfg.Node, err)
@@ -209,8 +214,8 @@ func (n *Node) seeds() []string {
 func (n *Node) openStore() (err error) {
 	n.store, err = object.New(object.Config{
 		Versions: n.catalog, Buckets: n.catalog, Uploads: n.catalog,
-		Shards: allShards{self: n.cfg.Node, local: n.local, remote: transport.Shards{Client: n.client}},
-		Region: n.region, Damage: n.damage, Buffers: pooledBuffers{}, Zone: n.self.Zone,
+		Shards: n.allShards(),
+		Region: n.region, Damage: n.checks, Buffers: pooledBuffers{}, Zone: n.self.Zone,
 		Random:      func(p []byte) error { _, err := rand.Read(p); return err },
 		BudgetBytes: int64(n.cfg.Limits.Budget),
 		Logger:      n.logger, Registry: n.metrics,
@@ -224,7 +229,7 @@ func (n *Node) openStore() (err error) {
 
 // openDoors builds what clients and operators talk to.
 func (n *Node) openDoors() error {
-	n.admin = admin.NewServer(admin.Config{Registry: n.metrics, Ready: n.Ready, Status: n.Status, Logger: n.logger})
+	n.admin = admin.NewServer(admin.Config{Registry: n.metrics, Ready: n.Ready, Status: n.Status, Scrub: n.Scrub, Logger: n.logger})
 	if n.self.Role != cluster.RoleStorage {
 		return nil
 	}

@@ -10,6 +10,7 @@ import (
 	"bivalve/cluster"
 	"bivalve/metadata/catalog"
 	"bivalve/metadata/replica"
+	"bivalve/server/upkeep"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -67,7 +68,13 @@ type DiskReport struct {
 	Live     int64          `json:"live"`
 	Dead     int64          `json:"dead"`
 	Shards   int64          `json:"shards"`
+	Damaged  int64          `json:"damaged"`       // shards, now
+	Found    int64          `json:"damaged_total"` // since the disk was opened
+	Mended   int64          `json:"mended"`        // likewise
 	Failed   string         `json:"failed,omitempty"`
+
+	Stuck *upkeep.Stuck         `json:"stuck,omitempty"` // of the damaged, those that could not be mended yet
+	Scrub *upkeep.ScrubProgress `json:"scrub,omitempty"`
 }
 
 // LocalReport is a node's replica of one metadata group.
@@ -186,7 +193,9 @@ func (n *Node) localStatusJSON() ([]byte, error) {
 	for _, d := range n.member().Disks {
 		u := n.disks[d.ID].Usage()
 		r := DiskReport{ID: d.ID, Path: d.Path, Capacity: u.CapacityBytes, Free: u.FreeBytes,
-			Live: u.LiveBytes, Dead: u.DeadBytes, Shards: u.Shards}
+			Live: u.LiveBytes, Dead: u.DeadBytes, Shards: u.Shards,
+			Damaged: u.Damaged, Found: u.DamagedTotal, Mended: u.MendedTotal}
+		n.reportHealing(&r)
 		if u.Failed != nil {
 			r.Failed = u.Failed.Error()
 		}

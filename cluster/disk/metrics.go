@@ -46,6 +46,7 @@ func newMetrics(d *Disk) *metrics {
 		gauge("live_bytes", "Bytes of records that count.", func(u Usage) float64 { return float64(u.LiveBytes) }),
 		gauge("dead_bytes", "Bytes that wait for compaction.", func(u Usage) float64 { return float64(u.DeadBytes) }),
 		gauge("shards", "Live shards.", func(u Usage) float64 { return float64(u.Shards) }),
+		gauge("damaged_shards", "Shards known to be damaged, not mended yet.", func(u Usage) float64 { return float64(u.Damaged) }),
 		gauge("failed", "1 when the disk takes no more writes.", func(u Usage) float64 {
 			if u.Failed != nil {
 				return 1

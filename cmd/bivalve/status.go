@@ -1,40 +1,29 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
-	"strings"
 	"text/tabwriter"
 	"time"
 
 	"bivalve/server"
-	"bivalve/server/demo"
 
 	"github.com/spf13/cobra"
 )
 
 func statusCommand() *cobra.Command {
-	var admin, dir string
+	var at adminFlags
 	var asJSON bool
 	c := &cobra.Command{
 		Use: "status", Short: "Show the region: nodes, zones, disks, metadata groups, protection", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			targets := []string{admin}
-			if dir != "" {
-				info, err := demo.ReadInfo(dir)
-				if err != nil {
-					return err
-				}
-				targets = nil
-				for _, n := range info.Nodes {
-					targets = append(targets, n.Admin)
-				}
+			targets, err := at.targets()
+			if err != nil {
+				return err
 			}
-			raw, err := fetchStatus(cmd.Context(), targets)
+			raw, err := askNodes(cmd.Context(), targets, http.MethodGet, "/v1/status")
 			if err != nil {
 				return err
 			}
@@ -49,35 +38,9 @@ func statusCommand() *cobra.Command {
 			return printStatus(cmd.OutOrStdout(), &s)
 		},
 	}
-	c.Flags().StringVar(&admin, "admin", "http://127.0.0.1:9300", "admin endpoint of any node")
-	c.Flags().StringVar(&dir, "dir", "", "folder of a demo, instead of --admin")
+	at.add(c)
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return c
-}
-
-// fetchStatus asks the first node that answers.
-func fetchStatus(ctx context.Context, targets []string) ([]byte, error) {
-	var errs []error
-	for _, t := range targets {
-		rctx, cancel := context.WithTimeout(ctx, 12*time.Second)
-		defer cancel()
-		req, err := http.NewRequestWithContext(rctx, http.MethodGet, strings.TrimRight(t, "/")+"/v1/status", nil)
-		if err != nil {
-			return nil, err
-		}
-		resp, err := http.DefaultClient.Do(req)
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		defer resp.Body.Close()
-		raw, err := io.ReadAll(io.LimitReader(resp.Body, 16<<20))
-		if err == nil && resp.StatusCode == http.StatusOK {
-			return raw, nil
-		}
-		errs = append(errs, fmt.Errorf("%s: %s", t, resp.Status), err)
-	}
-	return nil, errors.Join(errs...)
 }
 
 func printStatus(out io.Writer, s *server.Status) error {
@@ -113,7 +76,7 @@ func printStatus(out io.Writer, s *server.Status) error {
 		p("%s\t%s\t%s\t%s\t%s\t%s", n.ID, n.Zone, n.Role, state, version, n.S3)
 	}
 	p("")
-	p("DISK\tNODE\tSTATE\tSHARDS\tLIVE\tDEAD\tFREE\tPATH")
+	p("DISK\tNODE\tSTATE\tSHARDS\tDAMAGED\tMENDED\tLIVE\tDEAD\tFREE\tPATH")
 	for _, n := range s.Nodes {
 		if n.Local == nil {
 			continue
@@ -126,9 +89,11 @@ func printStatus(out io.Writer, s *server.Status) error {
 			case d.Free <= 0:
 				state = "FULL"
 			}
-			p("%s\t%s\t%s\t%d\t%s\t%s\t%s\t%s", d.ID.String()[:8], n.ID, state, d.Shards, bytesText(d.Live), bytesText(d.Dead), bytesText(d.Free), d.Path)
+			p("%s\t%s\t%s\t%d\t%d\t%d\t%s\t%s\t%s\t%s", d.ID.String()[:8], n.ID, state, d.Shards, d.Damaged, d.Mended, bytesText(d.Live), bytesText(d.Dead), bytesText(d.Free), d.Path)
 		}
 	}
+	p("")
+	printScrub(p, s)
 	p("")
 	p("GROUP\tLEADER\tVOTERS\tALIVE")
 	for _, g := range s.Groups {
@@ -153,6 +118,43 @@ func printStatus(out io.Writer, s *server.Status) error {
 		p("problem: %s", problem)
 	}
 	return w.Flush()
+}
+
+// printScrub is how far the scrub is, and what damage could not be mended.
+func printScrub(p func(string, ...any), s *server.Status) {
+	var disks, never int
+	var done float64
+	var found int64
+	var last time.Time // the oldest of the last full passes
+	var stuck []string
+	for _, n := range s.Nodes {
+		if n.Local == nil {
+			continue
+		}
+		for _, d := range n.Local.Disks {
+			if d.Stuck != nil {
+				stuck = append(stuck, fmt.Sprintf("damage: disk %s of %s: %d shards: %s", d.ID.String()[:8], n.ID, d.Stuck.Shards, d.Stuck.Why))
+			}
+			if d.Scrub == nil {
+				continue
+			}
+			disks++
+			done, found = done+d.Scrub.Fraction, found+d.Scrub.Damaged
+			if d.Scrub.Last == nil {
+				never++
+			} else if t := d.Scrub.Last.Finished; last.IsZero() || t.Before(last) {
+				last = t
+			}
+		}
+	}
+	text := "not yet"
+	if disks > 0 && never == 0 {
+		text = last.UTC().Format(time.RFC3339)
+	}
+	p("scrub %.0f%% of a pass over %d disks\tdamaged found in it %d\tlast full pass of all: %s", 100*done/float64(max(1, disks)), disks, found, text)
+	for _, line := range stuck {
+		p("%s", line)
+	}
 }
 
 func bytesText(n int64) string {

@@ -1,12 +1,17 @@
 // Package upkeep is the background work of a region. Each task is a Run that ends
 // with its context, is idle when there is nothing to do, and is done by the node
-// that leads the group concerned, so that it is done once.
+// that leads the group concerned, so that it is done once; what concerns a disk is
+// done by the node that holds it.
 //
 //	zones.go    judges whether a zone is down or up again (leader of the root group)
 //	layout.go   makes the first layout (leader of the root group)
 //	buckets.go  finishes bucket deletions that a crash interrupted (the same)
 //	reclaim.go  removes the shards of garbage (leader of each partition)
+//	scrub.go    verifies every shard of every local disk once in a period
+//	            (scrub_walk.go one disk, scrub_state.go what outlives a restart)
+//	mend.go     heals damaged shards where they lie (rebuild.go one shard)
 //
 // Laws that live here: L3 (the index first, the shards later), L6 (the code that
-// finishes interrupted work is the code that does it).
+// finishes interrupted work is the code that does it), L7 (no shard is rebuilt from
+// one that was not verified).
 package upkeep

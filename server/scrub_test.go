@@ -1,0 +1,158 @@
+package server_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"bivalve/cluster"
+	"bivalve/server"
+	"bivalve/server/servertest"
+)
+
+// flip changes n random bytes of every segment of the zone's disks, under the nodes
+// that have them open.
+func flip(t *testing.T, r *servertest.Region, zone cluster.Zone, n int, seed uint64) (flipped int) {
+	t.Helper()
+	random := rand.New(rand.NewPCG(seed, 1))
+	for _, node := range status(t, r, "w").Nodes {
+		if node.Zone != zone {
+			continue
+		}
+		for _, d := range node.Local.Disks {
+			fatal(t, filepath.WalkDir(d.Path, func(path string, e fs.DirEntry, err error) error {
+				if err != nil || !strings.HasPrefix(e.Name(), "seg-") {
+					return err
+				}
+				info, err := e.Info()
+				if err != nil {
+					return err
+				}
+				f, err := os.OpenFile(path, os.O_RDWR, 0)
+				if err != nil {
+					return err
+				}
+				for range n {
+					at, b := random.Int64N(info.Size()), []byte{0}
+					if _, err := f.ReadAt(b, at); err != nil {
+						return errors.Join(err, f.Close())
+					}
+					b[0] ^= byte(1 + random.IntN(255))
+					if _, err := f.WriteAt(b, at); err != nil {
+						return errors.Join(err, f.Close())
+					}
+					flipped++
+				}
+				return errors.Join(f.Sync(), f.Close())
+			}))
+		}
+	}
+	return flipped
+}
+
+// damage sums up what the disks say: damaged now, found and mended so far.
+func damage(t *testing.T, r *servertest.Region) (now, found, mended int64) {
+	t.Helper()
+	for _, n := range status(t, r, "w").Nodes {
+		if n.Local != nil {
+			for _, d := range n.Local.Disks {
+				now, found, mended = now+d.Damaged, found+d.Found, mended+d.Mended
+			}
+		}
+	}
+	return now, found, mended
+}
+
+// scrub runs a pass over the whole region and returns when it is over.
+func scrub(t *testing.T, r *servertest.Region, via cluster.NodeID) (shards, damaged int64) {
+	t.Helper()
+	raw, err := r.Node(via).Scrub(t.Context())
+	fatal(t, err)
+	asked := map[cluster.DiskID]uint64{}
+	for _, n := range raw.(*server.ScrubAnswer).Nodes {
+		if n.Error != "" {
+			t.Fatalf("%+v", n)
+		}
+		for _, d := range n.Disks {
+			asked[d.Disk] = d.Pass
+		}
+	}
+	r.Until("the scrub is over", func(context.Context) error {
+		shards, damaged = 0, 0
+		left := len(asked)
+		for _, n := range status(t, r, "w").Nodes {
+			for _, d := range n.Local.Disks {
+				if d.Scrub == nil || d.Scrub.Last == nil || d.Scrub.Last.Pass < asked[d.ID] {
+					return fmt.Errorf("disk %s: %+v", d.ID, d.Scrub)
+				}
+				shards, damaged, left = shards+d.Scrub.Last.Shards, damaged+d.Scrub.Last.Damaged, left-1
+			}
+		}
+		if left != 0 {
+			return fmt.Errorf("%d disks have no pass", left)
+		}
+		return nil
+	})
+	return shards, damaged
+}
+
+// TestScrubAndMend flips bytes on every disk of zone b. A scrub and the mending leave
+// nothing damaged; then zone b alone serves all.
+func TestScrubAndMend(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	// The log would tell of every damaged shard.
+	r := servertest.Start(t, servertest.Options{Logger: slog.New(slog.DiscardHandler)})
+	l := newLedger(t, r)
+	l.put("a1", "first")
+	l.put("b2", "second")
+	flipped := flip(t, r, servertest.ZoneB, 40, seed)
+	l.put("b3", "third")
+	shards, damaged := scrub(t, r, "w")
+	r.Until("all is mended", func(context.Context) error {
+		if now, _, _ := damage(t, r); now > 0 {
+			return fmt.Errorf("%d shards are damaged", now)
+		}
+		return nil
+	})
+	_, found, mended := damage(t, r)
+	t.Logf("%d bytes flipped; the scrub read %d shards and came upon %d damaged; %d were found in all, %d mended", flipped, shards, damaged, found, mended)
+	if damaged == 0 || mended != found {
+		t.Error("not all was found, or not all mended")
+	}
+	if again, damaged := scrub(t, r, "a1"); damaged != 0 || again != shards {
+		t.Errorf("a second scrub read %d shards (%d before) and found %d damaged", again, shards, damaged)
+	}
+	r.Kill(r.Nodes(servertest.ZoneA)...)
+	l.check("b1")
+}
+
+// TestReadersReport: damage that a reader comes upon is mended without a scrub.
+func TestReadersReport(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	r := servertest.Start(t, servertest.Options{NodesPerZone: 2, Logger: slog.New(slog.DiscardHandler)})
+	l := newLedger(t, r)
+	l.put("a1", "x")
+	flip(t, r, servertest.ZoneB, 200, seed)
+	for round := 0; ; round++ {
+		l.check("b1")
+		l.check("b2")
+		_, found, mended := damage(t, r)
+		if found > 0 && found == mended {
+			t.Logf("%d shards mended after %d rounds of reading", mended, round+1)
+			return
+		}
+		if round == 200 {
+			t.Fatalf("%d found, %d mended", found, mended)
+		}
+	}
+}
