@@ -18,7 +18,7 @@ type replay struct {
 	d     *Disk
 	tombs map[cluster.ShardKey]uint64 // highest sequence number of a tombstone
 	// torn are records of the segment at hand that were not whole, in its last,
-	// perhaps unsynced batch.
+	// perhaps unsynced batch, and voids for what has no header there.
 	torn []tornRecord
 	// damaged counts places before the durable mark that do not hold a record.
 	damaged int
@@ -70,6 +70,8 @@ func (r *replay) segment(s *segment, f vfs.File, size int64) (end, durable int64
 		if from < durable {
 			r.damaged++
 			r.d.log.Error("segment is damaged", "segment", s.number, "from", from, "to", to)
+		} else {
+			r.torn = append(r.torn, voids(s.shape, from, to)...)
 		}
 	})
 	return end, durable, err
