@@ -102,7 +102,6 @@ func (d *Disk) sweepFiles() error {
 	for _, s := range d.manifest.segments {
 		listed[s.number] = true
 	}
-	removed := false
 	for _, name := range names {
 		number, kind, ok := parseSegmentName(name)
 		if !ok || listed[number] {
@@ -119,12 +118,10 @@ func (d *Disk) sweepFiles() error {
 		if err := d.fs.Remove(filepath.Join(d.cfg.Dir, name)); err != nil {
 			return err
 		}
-		removed = true
 	}
-	if removed {
-		return d.fs.SyncDir(d.cfg.Dir)
-	}
-	return nil
+	// The manifest that was read may be one whose rename was not synced before its
+	// process ended. Nothing may be acknowledged out of what only it lists.
+	return d.fs.SyncDir(d.cfg.Dir)
 }
 
 func (d *Disk) checkUnlisted(number uint64, kind segmentKind) error {

@@ -59,6 +59,10 @@ func format(cfg Config) (cluster.DiskID, error) {
 			return cluster.DiskID{}, fmt.Errorf("format %s: %w", cfg.Dir, err)
 		}
 	}
+	// The directory itself may be new.
+	if err := cfg.FS.SyncDir(filepath.Dir(cfg.Dir)); err != nil {
+		return cluster.DiskID{}, fmt.Errorf("format %s: %w", cfg.Dir, err)
+	}
 	// The identity comes last: with it the disk exists, with all that it needs.
 	m := manifest{owner: o, next: 1}
 	if err := replaceFile(cfg.FS, filepath.Join(cfg.Dir, manifestName), m.encode()); err != nil {
@@ -69,10 +73,6 @@ func format(cfg Config) (cluster.DiskID, error) {
 	binary.LittleEndian.PutUint64(page[pageHead:], uint64(cfg.Now().UnixMilli()))
 	sealPage(page)
 	if err := replaceFile(cfg.FS, filepath.Join(cfg.Dir, identityName), twice(page)); err != nil {
-		return cluster.DiskID{}, fmt.Errorf("format %s: %w", cfg.Dir, err)
-	}
-	// The directory itself may be new.
-	if err := cfg.FS.SyncDir(filepath.Dir(cfg.Dir)); err != nil {
 		return cluster.DiskID{}, fmt.Errorf("format %s: %w", cfg.Dir, err)
 	}
 	return o.disk, nil
