@@ -124,7 +124,7 @@ func crashRun(ctx context.Context, seed uint64, o crashOptions) (trace uint64, e
 	rng := rand.New(rand.NewPCG(seed, 7))
 	mem := vfs.NewMemFS(1<<30, rng.IntN(2) == 0)
 	c := &crash{rng: rng, mem: mem, model: newModel(), many: seed%4 == 3}
-	c.power = &power{mem: mem, rng: rand.New(rand.NewPCG(seed, 8)), lie: o.lie, how: closed}
+	c.power = &power{mem: mem, rng: rand.New(rand.NewPCG(seed, 8)), how: closed}
 	c.index = &crashTable{power: c.power}
 	c.cfg = Config{
 		Dir: "/disk", FS: vfs.Inject(mem, c.power.hook), Cluster: [16]byte{1, 2, 3}, ReserveBytes: -1, ID: cluster.DiskID{9, 9},
@@ -133,6 +133,7 @@ func crashRun(ctx context.Context, seed uint64, o crashOptions) (trace uint64, e
 	if _, err := Format(c.cfg); err != nil {
 		return 0, err
 	}
+	c.power.lie = o.lie // a disk that is no disk would tell nothing
 	keepIndex := rng.IntN(3) != 0
 	for c.round = range crashRounds {
 		if !keepIndex || rng.IntN(8) == 0 {
