@@ -190,6 +190,9 @@ func (d *Disk) Close() error {
 	if d.Failed() == nil {
 		errs = append(errs, d.small.trim(), d.large.trim(), d.checkpoint(true))
 	}
+	if d.Failed() == nil {
+		errs = append(errs, d.markClosed())
+	}
 	return errors.Join(append(errs, d.release())...)
 }
 
