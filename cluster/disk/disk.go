@@ -207,19 +207,26 @@ func (d *Disk) release() error {
 }
 
 // lookup finds the live record of a key. A row of a segment that is gone is what
-// a crash left behind a compaction: the shard was dead then.
+// a crash left behind a compaction, the shard was dead then; or one that was
+// compacted since the row was read, so that it is read again.
 func (d *Disk) lookup(k cluster.ShardKey) (place, bool, error) {
-	p, ok, err := d.index.get(k)
-	if err != nil {
-		return p, false, d.indexFailed(err)
+	var before place
+	for {
+		p, ok, err := d.index.get(k)
+		if err != nil {
+			return p, false, d.indexFailed(err)
+		}
+		if !ok {
+			return p, false, nil
+		}
+		d.mu.RLock()
+		live := d.segments[p.segment] != nil
+		d.mu.RUnlock()
+		if live || p == before {
+			return p, live, nil
+		}
+		before = p
 	}
-	if !ok {
-		return p, false, nil
-	}
-	d.mu.RLock()
-	live := d.segments[p.segment] != nil
-	d.mu.RUnlock()
-	return p, live, nil
 }
 
 // indexFailed throws the index file away once it is known to be damaged. The

@@ -1,6 +1,7 @@
 package disk
 
 import (
+	"bytes"
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
@@ -80,13 +81,10 @@ func format(cfg Config) (cluster.DiskID, error) {
 
 // readIdentity checks that the directory is the disk that cfg expects.
 func readIdentity(cfg Config) (owner, error) {
-	b, err := readFile(cfg.FS, filepath.Join(cfg.Dir, identityName))
+	var o owner
+	err := readTwice(cfg, identityName, func(page []byte) (err error) { o, err = checkPage(page, magicIdentity); return err })
 	if err != nil {
 		return owner{}, err
-	}
-	var o owner
-	if err := eitherCopy(b, func(page []byte) (err error) { o, err = checkPage(page, magicIdentity); return err }); err != nil {
-		return owner{}, fmt.Errorf("%s: %w", identityName, err)
 	}
 	if o.cluster != cfg.Cluster {
 		return owner{}, fmt.Errorf("%w: disk of cluster %x, want %x", cluster.ErrInvalid, o.cluster, cfg.Cluster)
@@ -100,16 +98,33 @@ func readIdentity(cfg Config) (owner, error) {
 // twice doubles b, so that one damaged sector does not take the disk away.
 func twice(b []byte) []byte { return append(append(make([]byte, 0, 2*len(b)), b...), b...) }
 
-// eitherCopy gives parse the first half of b, then the second if that fails.
-func eitherCopy(b []byte, parse func([]byte) error) error {
+// readTwice gives parse the first copy in a file of two, then the second if that
+// fails. A copy that is damaged is written again from the other, so that the next
+// damage does not meet a single one.
+func readTwice(cfg Config, name string, parse func([]byte) error) error {
+	path := filepath.Join(cfg.Dir, name)
+	b, err := readFile(cfg.FS, path)
+	if err != nil {
+		return err
+	}
 	half := len(b) / 2
 	if half < pageBytes {
-		return fmt.Errorf("%w: %d bytes", cluster.ErrCorrupt, len(b))
+		return fmt.Errorf("%s: %w: %d bytes", name, cluster.ErrCorrupt, len(b))
 	}
-	if err := parse(b[:half]); err == nil {
+	good := b[:half]
+	if err := parse(good); err != nil {
+		good = b[half : 2*half]
+		if err := parse(good); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	if bytes.Equal(b[:half], b[half:]) {
 		return nil
 	}
-	return parse(b[half : 2*half])
+	// Nothing is lost if it fails: what is there is still good for once.
+	err = replaceFile(cfg.FS, path, twice(good))
+	cfg.Logger.Warn("one copy was damaged; written again", "disk", cfg.ID.String(), "file", name, "err", err)
+	return nil
 }
 
 // replaceFile puts content under name, durably and atomically: a crash leaves
