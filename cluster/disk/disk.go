@@ -74,12 +74,9 @@ func (d *Disk) open() (err error) {
 		return err
 	}
 	d.log = d.cfg.Logger.With("disk", d.owner.disk.String())
-	b, err := readFile(d.fs, filepath.Join(d.cfg.Dir, manifestName))
+	err = readTwice(d.cfg, manifestName, func(page []byte) (err error) { d.manifest, err = parseManifest(page); return err })
 	if err != nil {
 		return err
-	}
-	if err := eitherCopy(b, func(page []byte) (err error) { d.manifest, err = parseManifest(page); return err }); err != nil {
-		return fmt.Errorf("%s: %w", manifestName, err)
 	}
 	if d.manifest.owner != d.owner {
 		return fmt.Errorf("%w: manifest of disk %s", cluster.ErrCorrupt, d.manifest.owner.disk)
