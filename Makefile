@@ -7,7 +7,7 @@ FUZZTIME ?= 5s
 DEMO_DIR ?= .demo
 DEMO_ARGS ?=
 
-.PHONY: help build demo test deps unit race lint fuzz e2e bench image clean
+.PHONY: help build demo test deps unit checkers race lint fuzz e2e bench image clean
 
 help: ## print this
 	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-8s %s\n", $$1, $$2}'
@@ -18,13 +18,16 @@ build: ## build the static binary into bin/
 demo: build ## build, start a two-zone region on loopback, print how to use it
 	exec $(BIN) demo --dir $(DEMO_DIR) $(DEMO_ARGS)
 
-test: deps unit race e2e ## everything: unit tests, race detector, real clients and faults
+test: deps unit checkers race e2e ## everything: unit tests, race detector, real clients and faults
 
 deps: ## install what the tests need, with apt-get
 	sh e2e/install.sh
 
 unit: ## fast tests: no root, no network, about a minute
 	$(GO) test ./...
+
+checkers: ## leave out syncs and checks on purpose: the tests must notice
+	GO=$(GO) scripts/checkers.sh
 
 race: ## the same under the race detector, the long simulations shortened
 	$(GO) test -race -short ./...

@@ -1,6 +1,7 @@
 package disk
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -56,7 +57,9 @@ func (d *Disk) worthCompacting() []*segment {
 			found = append(found, s)
 		}
 	}
-	slices.SortFunc(found, func(a, b *segment) int { return int(b.dead()>>10) - int(a.dead()>>10) })
+	slices.SortFunc(found, func(a, b *segment) int {
+		return cmp.Or(cmp.Compare(b.dead(), a.dead()), cmp.Compare(a.number, b.number))
+	})
 	return found[:min(len(found), maxCompactions)]
 }
 

@@ -87,12 +87,12 @@ func (d *Disk) open() (err error) {
 		return err
 	}
 	d.log = d.cfg.Logger.With("disk", d.owner.disk.String())
-	b, err := readFile(d.fs, filepath.Join(d.cfg.Dir, manifestName))
+	err = d.readOwn(identityName, parseIdentity(&d.owner))
+	if err == nil {
+		err = d.readOwn(manifestName, func(page []byte) (err error) { d.manifest, err = parseManifest(page); return err })
+	}
 	if err != nil {
 		return err
-	}
-	if err := eitherCopy(b, func(page []byte) (err error) { d.manifest, err = parseManifest(page); return err }); err != nil {
-		return fmt.Errorf("%s: %w", manifestName, err)
 	}
 	if d.manifest.owner != d.owner {
 		return fmt.Errorf("%w: manifest of disk %s", cluster.ErrCorrupt, d.manifest.owner.disk)
@@ -118,7 +118,6 @@ func (d *Disk) sweepFiles() error {
 	for _, s := range d.manifest.segments {
 		listed[s.number] = true
 	}
-	removed := false
 	for _, name := range names {
 		number, kind, ok := parseSegmentName(name)
 		if !ok || listed[number] {
@@ -135,12 +134,10 @@ func (d *Disk) sweepFiles() error {
 		if err := d.fs.Remove(filepath.Join(d.cfg.Dir, name)); err != nil {
 			return err
 		}
-		removed = true
 	}
-	if removed {
-		return d.fs.SyncDir(d.cfg.Dir)
-	}
-	return nil
+	// The manifest that was read may be one whose rename was not synced before its
+	// process ended. Nothing may be acknowledged out of what only it lists.
+	return d.fs.SyncDir(d.cfg.Dir)
 }
 
 func (d *Disk) checkUnlisted(number uint64, kind segmentKind) error {
@@ -190,6 +187,13 @@ func (d *Disk) Close() error {
 	if d.Failed() == nil {
 		errs = append(errs, d.small.trim(), d.large.trim(), d.checkpoint(true))
 	}
+	if d.Failed() == nil {
+		if err := d.markClosed(); errors.Is(err, cluster.ErrDiskFull) || errors.Is(err, cluster.ErrOverloaded) {
+			d.log.Info("closed without a mark: the next open verifies the last batch", "err", err)
+		} else {
+			errs = append(errs, err)
+		}
+	}
 	return errors.Join(append(errs, d.release())...)
 }
 
@@ -207,19 +211,26 @@ func (d *Disk) release() error {
 }
 
 // lookup finds the live record of a key. A row of a segment that is gone is what
-// a crash left behind a compaction: the shard was dead then.
+// a crash left behind a compaction, the shard was dead then; or one that was
+// compacted since the row was read, so that it is read again.
 func (d *Disk) lookup(k cluster.ShardKey) (place, bool, error) {
-	p, ok, err := d.index.get(k)
-	if err != nil {
-		return p, false, d.indexFailed(err)
+	var before place
+	for {
+		p, ok, err := d.index.get(k)
+		if err != nil {
+			return p, false, d.indexFailed(err)
+		}
+		if !ok {
+			return p, false, nil
+		}
+		d.mu.RLock()
+		live := d.segments[p.segment] != nil
+		d.mu.RUnlock()
+		if live || p == before {
+			return p, live, nil
+		}
+		before = p
 	}
-	if !ok {
-		return p, false, nil
-	}
-	d.mu.RLock()
-	live := d.segments[p.segment] != nil
-	d.mu.RUnlock()
-	return p, live, nil
 }
 
 // indexFailed throws the index file away once it is known to be damaged. The

@@ -165,7 +165,8 @@ func TestBitFlips(t *testing.T) {
 		for _, name := range []string{identityName, manifestName} {
 			path := filepath.Join(cfg.Dir, name)
 			flip(t, mem, path, 20)
-			mustClose(t, mustOpen(t, cfg))
+			mustClose(t, mustOpen(t, cfg)) // and it is made whole
+			flip(t, mem, path, 20)
 			flip(t, mem, path, 20+pageBytes)
 			if _, err := Open(cfg); !errors.Is(err, cluster.ErrCorrupt) {
 				t.Fatalf("both copies of %s broken: %v", name, err)

@@ -1,6 +1,7 @@
 package disk
 
 import (
+	"bytes"
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
@@ -59,6 +60,10 @@ func format(cfg Config) (cluster.DiskID, error) {
 			return cluster.DiskID{}, fmt.Errorf("format %s: %w", cfg.Dir, err)
 		}
 	}
+	// The directory itself may be new.
+	if err := cfg.FS.SyncDir(filepath.Dir(cfg.Dir)); err != nil {
+		return cluster.DiskID{}, fmt.Errorf("format %s: %w", cfg.Dir, err)
+	}
 	// The identity comes last: with it the disk exists, with all that it needs.
 	m := manifest{owner: o, next: 1}
 	if err := replaceFile(cfg.FS, filepath.Join(cfg.Dir, manifestName), m.encode()); err != nil {
@@ -71,22 +76,15 @@ func format(cfg Config) (cluster.DiskID, error) {
 	if err := replaceFile(cfg.FS, filepath.Join(cfg.Dir, identityName), twice(page)); err != nil {
 		return cluster.DiskID{}, fmt.Errorf("format %s: %w", cfg.Dir, err)
 	}
-	// The directory itself may be new.
-	if err := cfg.FS.SyncDir(filepath.Dir(cfg.Dir)); err != nil {
-		return cluster.DiskID{}, fmt.Errorf("format %s: %w", cfg.Dir, err)
-	}
 	return o.disk, nil
 }
 
 // readIdentity checks that the directory is the disk that cfg expects.
 func readIdentity(fsys vfs.FS, cfg Config) (owner, error) {
-	b, err := readFile(fsys, filepath.Join(cfg.Dir, identityName))
+	var o owner
+	_, _, err := readTwice(fsys, filepath.Join(cfg.Dir, identityName), parseIdentity(&o))
 	if err != nil {
 		return owner{}, err
-	}
-	var o owner
-	if err := eitherCopy(b, func(page []byte) (err error) { o, err = checkPage(page, magicIdentity); return err }); err != nil {
-		return owner{}, fmt.Errorf("%s: %w", identityName, err)
 	}
 	if o.cluster != cfg.Cluster {
 		return owner{}, fmt.Errorf("%w: disk of cluster %x, want %x", cluster.ErrInvalid, o.cluster, cfg.Cluster)
@@ -100,16 +98,44 @@ func readIdentity(fsys vfs.FS, cfg Config) (owner, error) {
 // twice doubles b, so that one damaged sector does not take the disk away.
 func twice(b []byte) []byte { return append(append(make([]byte, 0, 2*len(b)), b...), b...) }
 
-// eitherCopy gives parse the first half of b, then the second if that fails.
-func eitherCopy(b []byte, parse func([]byte) error) error {
+func parseIdentity(o *owner) func([]byte) error {
+	return func(page []byte) (err error) { *o, err = checkPage(page, magicIdentity); return err }
+}
+
+// readTwice gives parse the first copy in a file of two, then the second if that
+// fails. good is the copy that was taken; alike tells whether the other is the
+// same.
+func readTwice(fsys vfs.FS, path string, parse func([]byte) error) (good []byte, alike bool, err error) {
+	b, err := readFile(fsys, path)
+	if err != nil {
+		return nil, false, err
+	}
 	half := len(b) / 2
 	if half < pageBytes {
-		return fmt.Errorf("%w: %d bytes", cluster.ErrCorrupt, len(b))
+		return nil, false, fmt.Errorf("%s: %w: %d bytes", filepath.Base(path), cluster.ErrCorrupt, len(b))
 	}
-	if err := parse(b[:half]); err == nil {
-		return nil
+	good = b[:half]
+	if err := parse(good); err != nil {
+		good = b[half : 2*half]
+		if err := parse(good); err != nil {
+			return nil, false, fmt.Errorf("%s: %w", filepath.Base(path), err)
+		}
 	}
-	return parse(b[half : 2*half])
+	return good, bytes.Equal(b[:half], b[half:]), nil
+}
+
+// readOwn is readTwice of a file of this disk. A copy that is damaged is written
+// again from the other, so that the next damage does not meet a single one.
+func (d *Disk) readOwn(name string, parse func([]byte) error) error {
+	path := filepath.Join(d.cfg.Dir, name)
+	good, alike, err := readTwice(d.fs, path, parse)
+	if err != nil || alike {
+		return err
+	}
+	// Nothing is lost if it fails: what is there is still good for once.
+	err = replaceFile(d.fs, path, twice(good))
+	d.log.Warn("one copy was damaged; written again", "file", name, "err", err)
+	return nil
 }
 
 // replaceFile puts content under name, durably and atomically: a crash leaves

@@ -38,7 +38,9 @@ func (d *Disk) load() error {
 	return nil
 }
 
-func (d *Disk) loadSegment(r *replay, s *segment, sealedLength int64) error {
+// loadSegment replays what of a segment is not in the index. synced is how much
+// of it the manifest knows to have been synced: all, if it is sealed.
+func (d *Disk) loadSegment(r *replay, s *segment, synced int64) error {
 	f, err := d.fs.OpenRead(s.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		d.log.Error("segment is missing; its shards are lost here", "segment", s.number, "shards", s.shards)
@@ -49,11 +51,11 @@ func (d *Disk) loadSegment(r *replay, s *segment, sealedLength int64) error {
 	if err != nil {
 		return err
 	}
-	err = d.loadOpenSegment(r, s, f, sealedLength)
+	err = d.loadOpenSegment(r, s, f, synced)
 	return errors.Join(err, f.Close())
 }
 
-func (d *Disk) loadOpenSegment(r *replay, s *segment, f vfs.File, sealedLength int64) error {
+func (d *Disk) loadOpenSegment(r *replay, s *segment, f vfs.File, synced int64) error {
 	size, err := f.Size()
 	if err != nil {
 		return err
@@ -68,13 +70,13 @@ func (d *Disk) loadOpenSegment(r *replay, s *segment, f vfs.File, sealedLength i
 		// no more of them.
 		d.log.Error("superblock is damaged", "segment", s.number, "err", err)
 	}
-	committed := max(s.end, sealedLength)
-	end, durable, err := r.segment(s, f, size)
+	committed := max(s.end, synced)
+	end, durable, err := r.segment(s, f, size, synced)
 	if err != nil {
 		return err
 	}
-	if end < committed && size < committed {
-		d.log.Error("segment was cut short; shards are lost here", "segment", s.number, "bytes", size, "committed", committed)
+	if end < committed || size < committed {
+		d.log.Error("segment was cut short; shards are lost here", "segment", s.number, "bytes", min(end, size), "committed", committed)
 		damaged = true
 	}
 	s.end = max(s.end, end)

@@ -203,13 +203,19 @@ func (d *Disk) list(ctx context.Context, pg cluster.PG, after *cluster.ShardKey,
 		if err != nil {
 			return nil, fmt.Errorf("disk %s: list pg %d: %w", d.owner.disk, pg, d.indexFailed(err))
 		}
-		d.mu.RLock()
 		for _, r := range rows {
-			if d.segments[r.place.segment] != nil && len(out) < limit {
+			d.mu.RLock()
+			live := d.segments[r.place.segment] != nil
+			d.mu.RUnlock()
+			if !live { // or moved since the row was read
+				if r.place, live, err = d.lookup(r.key); err != nil {
+					return nil, fmt.Errorf("disk %s: list pg %d: %w", d.owner.disk, pg, err)
+				}
+			}
+			if live && len(out) < limit {
 				out = append(out, info(r.key, r.place))
 			}
 		}
-		d.mu.RUnlock()
 		// Rows of segments that are gone do not count; look further if they took room.
 		if len(rows) < limit || len(out) == limit {
 			return out, nil

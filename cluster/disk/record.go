@@ -109,7 +109,7 @@ func parseHeader(b []byte, seed uint64, off int64, sums []uint64) (header, int, 
 	blocks := (n - headerFixed) / 8
 	switch {
 	case (h.kind == kindShard || h.kind == kindVoid) && h.length >= 1 && h.length <= cluster.MaxShardBytes && blocks == cluster.Blocks(int(h.length)):
-	case h.kind == kindTombstone && h.length == 0 && blocks == 0:
+	case (h.kind == kindTombstone || h.kind == kindVoid) && h.length == 0 && blocks == 0:
 	default:
 		return h, 0, fmt.Errorf("%w: kind %d, %d bytes, %d sums", errBadRecord, h.kind, h.length, blocks)
 	}
@@ -147,6 +147,18 @@ func (s shape) payloadAt(length uint32) int64 {
 // size is the whole record with its padding.
 func (s shape) size(length uint32) int64 {
 	return padTo(s.payloadAt(length)+int64(length), s.align)
+}
+
+// lengthOf is the payload of a record of exactly that size, if there is one.
+func (s shape) lengthOf(size int64) (length uint32, ok bool) {
+	blocks := cluster.Blocks(int(size))
+	for _, b := range []int{blocks, blocks - 1} {
+		head := padTo(int64(headerBytes(b)), s.align)
+		if n := size - head; n >= 0 && cluster.Blocks(int(n)) == b && n <= cluster.MaxShardBytes {
+			return uint32(n), true
+		}
+	}
+	return 0, false
 }
 
 // contentHash stands for the bytes of a shard: two shards of one key are the

@@ -18,7 +18,7 @@ type replay struct {
 	d     *Disk
 	tombs map[cluster.ShardKey]uint64 // highest sequence number of a tombstone
 	// torn are records of the segment at hand that were not whole, in its last,
-	// perhaps unsynced batch.
+	// perhaps unsynced batch, and voids for what has no header there.
 	torn []tornRecord
 	// damaged counts places before the durable mark that do not hold a record.
 	damaged int
@@ -33,8 +33,9 @@ type tornRecord struct {
 const flushRows = 256 << 10
 
 // segment replays one segment. end is that of its last record, durable the
-// offset before which all of it is known to have been synced.
-func (r *replay) segment(s *segment, f vfs.File, size int64) (end, durable int64, err error) {
+// offset before which all of it is known to have been synced; synced is what the
+// manifest knows of that.
+func (r *replay) segment(s *segment, f vfs.File, size, synced int64) (end, durable int64, err error) {
 	sc := scanner{f: f, s: s, size: size}
 	r.torn = nil
 	durable = size
@@ -44,6 +45,7 @@ func (r *replay) segment(s *segment, f vfs.File, size int64) (end, durable int64
 		if durable, err = sc.durableMark(s.end); err != nil {
 			return 0, 0, err
 		}
+		durable = max(durable, synced)
 	}
 	end = s.end
 	err = sc.each(s.end, func(h header, off int64) error {
@@ -70,6 +72,8 @@ func (r *replay) segment(s *segment, f vfs.File, size int64) (end, durable int64
 		if from < durable {
 			r.damaged++
 			r.d.log.Error("segment is damaged", "segment", s.number, "from", from, "to", to)
+		} else {
+			r.torn = append(r.torn, voids(s.shape, from, to)...)
 		}
 	})
 	return end, durable, err

@@ -2,6 +2,8 @@ package disk
 
 import (
 	"io"
+
+	"bivalve/cluster"
 )
 
 // resume goes on with the last segment after a restart. What follows its last
@@ -79,6 +81,27 @@ func (w *writer) void(t tornRecord) error {
 	clear(b[t.header.put(b, w.seg.seed, t.off):])
 	_, err := w.file.WriteVec([][]byte{b}, t.off)
 	return err
+}
+
+// voids are records that together are as long as a stretch of a torn batch in
+// which no header is whole. Left as it is, the stretch would look like damage as
+// soon as a later batch says that all before it was synced.
+func voids(s shape, from, to int64) []tornRecord {
+	const most = 1 << 20
+	var all []tornRecord
+	for to-from >= s.size(0) {
+		n := to - from
+		if n > 2*most {
+			n = most
+		}
+		h := header{kind: kindVoid}
+		if length, ok := s.lengthOf(n); ok {
+			h.length, h.sums = length, make([]uint64, cluster.Blocks(int(length)))
+		} // else the smallest, as there is no single record of that size
+		all = append(all, tornRecord{h, from})
+		from += s.size(h.length)
+	}
+	return all
 }
 
 // closeReader closes a file that was only read: nothing can be lost by it.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"syscall"
 
 	"bivalve/cluster"
@@ -241,11 +242,36 @@ func (w *writer) close() error {
 	return err
 }
 
+// markSynced notes how much of the open segments has been synced, so that damage
+// there is not taken for a torn batch. It tells whether anything is new.
+func (d *Disk) markSynced(list []manifestSegment) (changed bool) {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	for i := range list {
+		if s := d.segments[list[i].number]; s != nil && !list[i].sealed && s.end > max(list[i].length, pageBytes) {
+			list[i].length, changed = s.end, true
+		}
+	}
+	return changed
+}
+
+// markClosed is markSynced for good: the batch that was last before a clean close
+// is known to be whole.
+func (d *Disk) markClosed() error {
+	d.manifestMu.Lock()
+	defer d.manifestMu.Unlock()
+	if !d.markSynced(slices.Clone(d.manifest.segments)) {
+		return nil
+	}
+	return d.changeManifest(func(*manifest) {})
+}
+
 // changeManifest makes the changed manifest durable, then current. manifestMu is
 // held.
 func (d *Disk) changeManifest(change func(*manifest)) error {
 	m := d.manifest
-	m.segments = append([]manifestSegment(nil), m.segments...)
+	m.segments = slices.Clone(m.segments)
+	d.markSynced(m.segments)
 	change(&m)
 	if err := replaceFile(d.fs, filepath.Join(d.cfg.Dir, manifestName), m.encode()); err != nil {
 		return d.softFailure("write manifest", err)

@@ -95,13 +95,3 @@ func checkSuperblock(b []byte, o owner, number uint64, kind segmentKind) error {
 	}
 	return nil
 }
-
-// recordSeed is what the header sums of a segment start from, so that a record
-// of another cluster, disk or segment never checks here.
-func recordSeed(o owner, number uint64) uint64 {
-	var b [40]byte
-	copy(b[0:16], o.cluster[:])
-	copy(b[16:32], o.disk[:])
-	binary.LittleEndian.PutUint64(b[32:], number)
-	return xxh3.Hash(b[:])
-}
