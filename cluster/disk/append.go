@@ -98,7 +98,9 @@ func (d *Disk) prepare(s *cluster.Shard) (w write, needed bool, err error) {
 		header:  header{kind: kindShard, key: s.Key, profile: s.Profile, gen: s.Generation, length: uint32(len(s.Payload)), sums: s.Sums},
 		payload: s.Payload, content: content, old: old, replaces: found,
 	}
-	if !found {
+	if found {
+		w.header.target = d.priorFor(old)
+	} else {
 		w.header.flags |= flagSole
 	}
 	return w, true, nil
@@ -140,8 +142,12 @@ func (d *Disk) delete(ctx context.Context, keys []cluster.ShardKey) error {
 			return fmt.Errorf("disk %s: delete %s: %w", d.owner.disk, k, err)
 		}
 		if found {
+			var flags uint8
+			if d.alone(old) {
+				flags = flagSole
+			}
 			req.add(write{
-				header: header{kind: kindTombstone, flags: old.flags & flagSole, key: k, gen: old.gen, target: old.segment},
+				header: header{kind: kindTombstone, flags: flags, key: k, gen: old.gen, target: old.segment},
 				old:    old, replaces: true,
 			}, smallSegment)
 		}

@@ -106,6 +106,8 @@ func putRow(b, key []byte, p place) {
 	le.PutUint32(b[16:], p.length)
 	le.PutUint32(b[20:], p.gen)
 	b[24], b[25], b[26] = p.profile.K, p.profile.M, p.flags
+	b[27] = byte(p.prior >> 32)
+	le.PutUint32(b[28:], uint32(p.prior))
 	le.PutUint64(b[32:], p.seq)
 	le.PutUint64(b[40:], p.content)
 	sealValue(key, b)
@@ -118,7 +120,8 @@ func parseRow(key, b []byte) (place, error) {
 	le := binary.LittleEndian
 	return place{
 		segment: le.Uint64(b[0:]), offset: int64(le.Uint64(b[8:])), length: le.Uint32(b[16:]), gen: le.Uint32(b[20:]),
-		profile: cluster.Profile{K: b[24], M: b[25]}, flags: b[26], seq: le.Uint64(b[32:]), content: le.Uint64(b[40:]),
+		profile: cluster.Profile{K: b[24], M: b[25]}, flags: b[26],
+		prior: uint64(b[27])<<32 | uint64(le.Uint32(b[28:])), seq: le.Uint64(b[32:]), content: le.Uint64(b[40:]),
 	}, nil
 }
 

@@ -148,7 +148,7 @@ func (w *writer) enter(batch []*request, full bool, end int64) {
 			}
 			d.settle(w.seg, h.key, place{
 				segment: w.seg.number, offset: wr.at, length: h.length, gen: h.gen, profile: h.profile,
-				flags: h.flags, seq: h.seq, content: wr.content,
+				flags: h.flags, prior: h.target, seq: h.seq, content: wr.content,
 			})
 		}
 	}

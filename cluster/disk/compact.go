@@ -35,7 +35,7 @@ func (d *Disk) makeCompactable() error {
 // goes. Nothing is removed while any of its records cannot be read.
 func (d *Disk) compact(ctx context.Context) error {
 	var errs []error
-	for _, s := range d.worthCompacting() {
+	for _, s := range append(d.worthCompacting(), d.worthSweeping(ctx)...) {
 		if ctx.Err() != nil || d.Failed() != nil {
 			break
 		}
@@ -172,6 +172,7 @@ func (d *Disk) move(ctx context.Context, s *segment, f vfs.File, batch []write) 
 		// Until the manifest has forgotten s there are two records of the key, so a
 		// tombstone may not go when only one of them is gone.
 		w.header.flags &^= flagSole
+		w.header.target = d.priorFor(p)
 		if s.kind == largeSegment {
 			large.add(w, largeSegment)
 		} else {
@@ -216,18 +217,6 @@ func readPayload(f vfs.File, off int64, dst []byte, sums []uint64) error {
 	return nil
 }
 
-// tombstoneCounts tells whether a replay without the tombstone could bring a
-// shard back: while the segment of what it killed lives, and for good if there
-// may have been yet older records of the key.
-func (d *Disk) tombstoneCounts(h *header, from *segment) bool {
-	if h.flags&flagSole == 0 {
-		return true
-	}
-	d.mu.RLock()
-	defer d.mu.RUnlock()
-	return h.target != from.number && d.segments[h.target] != nil
-}
-
 // dropSegment forgets a segment in which nothing counts any more.
 func (d *Disk) dropSegment(s *segment) error {
 	d.manifestMu.Lock()
@@ -240,6 +229,7 @@ func (d *Disk) dropSegment(s *segment) error {
 	}
 	d.mu.Lock()
 	delete(d.segments, s.number)
+	d.drops++
 	d.mu.Unlock()
 	if err := d.handles.forget(s.number); err != nil {
 		return err

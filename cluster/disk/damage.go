@@ -144,7 +144,7 @@ func (d *Disk) mend(ctx context.Context, s cluster.Shard) error {
 	req := newRequest()
 	defer req.free()
 	req.add(write{
-		header:  header{kind: kindShard, key: s.Key, profile: s.Profile, gen: old.gen + 1, length: uint32(len(s.Payload)), sums: s.Sums},
+		header:  header{kind: kindShard, key: s.Key, profile: s.Profile, gen: old.gen + 1, length: uint32(len(s.Payload)), sums: s.Sums, target: d.priorFor(old)},
 		payload: s.Payload, content: old.content, old: old, replaces: true,
 	}, kind)
 	if err := d.writerOf(kind).submit(ctx, req); err != nil {

@@ -45,6 +45,7 @@ type Disk struct {
 	segments map[uint64]*segment
 	index    index
 	punches  []punch
+	drops    int // segments forgotten since Open
 	shards   int64
 
 	manifestMu sync.Mutex // held over the writing of MANIFEST

@@ -16,6 +16,7 @@ type place struct {
 	gen     uint32
 	profile cluster.Profile
 	flags   uint8
+	prior   uint64 // header.target: where the one older record of the key lies
 	seq     uint64
 	content uint64 // contentHash
 }

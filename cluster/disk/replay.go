@@ -109,7 +109,7 @@ func (r *replay) apply(s *segment, h header, off int64) {
 		return // dead; or the same record, copied by a compaction that was cut short
 	}
 	p := place{segment: s.number, offset: off, length: h.length, gen: h.gen, profile: h.profile,
-		flags: h.flags, seq: h.seq, content: contentHash(h.profile, int(h.length), h.sums)}
+		flags: h.flags, prior: h.target, seq: h.seq, content: contentHash(h.profile, int(h.length), h.sums)}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if found {

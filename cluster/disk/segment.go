@@ -27,6 +27,7 @@ type segment struct {
 	punched  int64 // bytes given back inside dead records
 	shards   int64 // live ones
 	quarrels bool  // compaction met damage: leave it to heal
+	swept    int   // Disk.drops+1 when its tombstones were last looked through
 }
 
 func segmentName(number uint64, kind segmentKind) string {
