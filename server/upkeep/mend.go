@@ -89,6 +89,9 @@ func NewMender(cfg MenderConfig) (*Mender, error) {
 		bytes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "bivalve_mended_bytes_total", Help: "Bytes of other shards read to mend damaged ones, by the zone that they came from."},
 			[]string{"from"})}
+	for _, from := range []string{"own", "other"} {
+		m.bytes.WithLabelValues(from) // there from the start, at zero
+	}
 	if cfg.Registry != nil {
 		if err := errors.Join(cfg.Registry.Register(m.shards), cfg.Registry.Register(m.bytes)); err != nil {
 			return nil, err
