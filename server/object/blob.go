@@ -6,6 +6,7 @@ import (
 	"io"
 	"sort"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"bivalve/cluster"
@@ -109,14 +110,20 @@ func (w *blobWriter) copy(ctx context.Context, body io.Reader) error {
 }
 
 // chunkBuffer is the memory of one chunk: a buffer for each shard, aligned so that
-// a disk can write it directly. The first k hold the chunk's bytes.
+// a disk can write it directly. The first k hold the chunk's bytes. Whoever was
+// given it frees it once; the last one gives the memory back, so that a call that
+// never returns keeps its memory and nothing else.
 type chunkBuffer struct {
 	s        *Store
 	shards   [][]byte
 	reserved int64
+	users    atomic.Int32
 }
 
 func (b *chunkBuffer) free() {
+	if b.users.Add(-1) > 0 {
+		return
+	}
 	for _, p := range b.shards {
 		b.s.cfg.Buffers.Put(p)
 	}
@@ -135,6 +142,7 @@ func (w *blobWriter) fill(ctx context.Context, body io.Reader, chunk uint32) (*c
 	for i := range b.shards {
 		b.shards[i] = w.s.cfg.Buffers.Get(shard)
 	}
+	b.users.Store(1)
 	var err error
 	for i := 0; i < w.geo.K && err == nil; i++ {
 		part := b.shards[i][:min(shard, max(0, length-i*shard))]

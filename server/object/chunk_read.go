@@ -104,14 +104,9 @@ type chunkRead struct {
 	got     erasure.ShardSet
 	tried   erasure.ShardSet
 	bufs    [][]byte // by shard: the rows read or to be decoded
-	flying  int
+	flying  []*flight
 	answers chan shardAnswer
 	short   QuorumError
-}
-
-type shardAnswer struct {
-	shard int
-	err   error
 }
 
 func newChunkRead(s *Store, l *cluster.Layout, b *metadata.Blob, chunk uint32, off, n int) *chunkRead {
@@ -196,9 +191,7 @@ func (r *chunkRead) readWith(ctx context.Context, buffers int) (*piece, error) {
 	}
 	err := r.gather(rctx, order)
 	cancel()
-	for r.flying > 0 { // their buffers are ours again when they return
-		r.take(<-r.answers)
-	}
+	r.leave()
 	way := "direct"
 	if err == nil && r.want&^r.got != 0 {
 		way, err = "decoded", r.decode()
@@ -290,7 +283,7 @@ func (r *chunkRead) gather(ctx context.Context, order []int) error {
 			}
 			r.start(ctx, next)
 		}
-		if r.flying == 0 {
+		if len(r.flying) == 0 {
 			return r.tooFew()
 		}
 		select {
@@ -310,17 +303,7 @@ func (r *chunkRead) gather(ctx context.Context, order []int) error {
 
 // enough tells whether the reads under way and done can complete the job.
 func (r *chunkRead) enough() bool {
-	return r.want&^(r.got|r.inFlight()) == 0 || r.got.Len()+r.flying >= r.place.geo.K
-}
-
-func (r *chunkRead) inFlight() erasure.ShardSet {
-	var set erasure.ShardSet
-	for i, b := range r.bufs {
-		if b != nil && !r.got.Has(erasure.ShardIndex(i)) {
-			set = set.With(erasure.ShardIndex(i))
-		}
-	}
-	return set
+	return r.want&^(r.got|r.inFlight()) == 0 || r.got.Len()+len(r.flying) >= r.place.geo.K
 }
 
 // hedge sends as many further reads as make k beside the slow ones.
@@ -344,52 +327,6 @@ func (r *chunkRead) next(order []int) int {
 		}
 	}
 	return -1
-}
-
-// start asks for one shard. read waits for its answer.
-func (r *chunkRead) start(ctx context.Context, i int) {
-	rows := r.rows
-	buf := r.s.cfg.Buffers.Get(r.rowsLen)
-	r.bufs[i] = buf
-	r.tried = r.tried.With(erasure.ShardIndex(i))
-	r.flying++
-	go func() { r.answers <- shardAnswer{i, r.fetch(ctx, i, rows, buf)} }()
-}
-
-// fetch reads the rows of one shard and checks every block (law L7).
-func (r *chunkRead) fetch(ctx context.Context, i int, rows cluster.BlockRange, dst []byte) error {
-	disk, key := r.place.disk(i), r.place.key(r.blob, r.chunk, i)
-	began := time.Now()
-	got, err := r.s.cfg.Shards.ReadShard(ctx, disk.Node, disk.ID, key, rows, dst)
-	if err == nil {
-		r.s.latency.observe(disk.ID, time.Since(began))
-		if got.Bytes != len(dst) || got.ShardBytes != r.shardLen {
-			err = fmt.Errorf("%w: %d bytes of a shard of %d, want %d of %d", cluster.ErrCorrupt, got.Bytes, got.ShardBytes, len(dst), r.shardLen)
-		} else if bad, ok := erasure.Verify(dst, got.Sums); !ok {
-			err = fmt.Errorf("%w: block %d", cluster.ErrCorrupt, int(rows.First)+bad)
-		}
-	}
-	if err == nil {
-		return nil
-	}
-	if errors.Is(err, cluster.ErrCorrupt) || errors.Is(err, cluster.ErrNotFound) {
-		r.s.cfg.Damage.Damaged(disk.ID, key, err)
-	}
-	return fmt.Errorf("disk %s: %s: %w", disk.ID, key, err)
-}
-
-func (r *chunkRead) take(a shardAnswer) {
-	r.flying--
-	if a.err == nil {
-		r.got = r.got.With(erasure.ShardIndex(a.shard))
-		return
-	}
-	r.s.cfg.Buffers.Put(r.bufs[a.shard])
-	r.bufs[a.shard] = nil
-	if !errors.Is(a.err, context.Canceled) {
-		r.s.metrics.shardFailed("read")
-		r.short.cause(a.err)
-	}
 }
 
 func (r *chunkRead) tooFew() error {

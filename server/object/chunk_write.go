@@ -20,11 +20,12 @@ type chunkWrite struct {
 	place  place
 	chunk  uint32
 	shards []cluster.Shard
+	buf    *chunkBuffer
 
 	done    erasure.ShardSet // durable
 	full    erasure.ShardSet // refused by a full disk
 	flying  erasure.ShardSet // sent, not answered
-	answers chan answer
+	answers chan answer      // room for one of every shard, twice: nobody waits to answer
 	causes  QuorumError
 }
 
@@ -35,13 +36,13 @@ type answer struct {
 }
 
 // writeChunk encodes a chunk and stores its shards. It returns when the chunk is
-// durable by the quorum rule and its last shards were given a grace; no call
-// that uses the buffer is left running.
+// durable by the quorum rule and its last shards were given a grace; only a call
+// to a disk that hangs is left running.
 func (w *blobWriter) writeChunk(ctx context.Context, chunk uint32, buf *chunkBuffer) error {
 	if err := w.codec.Encode(buf.shards); err != nil {
 		return err
 	}
-	c := &chunkWrite{w: w, chunk: chunk, answers: make(chan answer, w.geo.Shards())}
+	c := &chunkWrite{w: w, chunk: chunk, buf: buf, answers: make(chan answer, 2*w.geo.Shards())}
 	c.shards = make([]cluster.Shard, len(buf.shards))
 	for i, p := range buf.shards {
 		c.shards[i] = cluster.Shard{
@@ -58,9 +59,7 @@ func (w *blobWriter) writeChunk(ctx context.Context, chunk uint32, buf *chunkBuf
 		c.linger()
 	}
 	cancel()
-	for c.flying != 0 { // the buffer is theirs until they return
-		c.take(<-c.answers)
-	}
+	c.gatherLast()
 	if err != nil {
 		w.stood(chunk, c.place.attempt)
 		return err
@@ -155,8 +154,11 @@ func (c *chunkWrite) send(ctx context.Context) {
 			disks[j], shards[j] = c.place.disk(i).ID, c.shards[i]
 			c.flying |= erasure.SetOf(erasure.ShardIndex(i))
 		}
-		go func() { // writeChunk waits for its answer
-			c.answers <- answer{list, s.cfg.Shards.AppendShards(ctx, node, epoch, disks, shards)}
+		c.buf.users.Add(1)
+		go func() { // writeChunk waits for its answer, unless a disk hangs
+			errs := s.cfg.Shards.AppendShards(ctx, node, epoch, disks, shards)
+			c.buf.free()
+			c.answers <- answer{list, errs}
 		}()
 	}
 }
@@ -215,6 +217,21 @@ func (c *chunkWrite) linger() {
 	t := time.NewTimer(c.w.s.cfg.Straggler)
 	defer t.Stop()
 	for c.waiting() {
+		select {
+		case a := <-c.answers:
+			c.take(a)
+		case <-t.C:
+			return
+		}
+	}
+}
+
+// gatherLast waits for the calls that were told to end. One that does not, in a
+// disk that hangs, is left behind; its shards count as missing.
+func (c *chunkWrite) gatherLast() {
+	t := time.NewTimer(c.w.s.cfg.Straggler)
+	defer t.Stop()
+	for c.flying != 0 {
 		select {
 		case a := <-c.answers:
 			c.take(a)
