@@ -12,7 +12,6 @@ import (
 
 	"bivalve/cluster"
 	"bivalve/cluster/disk"
-	"bivalve/cluster/membership"
 	"bivalve/metadata"
 
 	"github.com/fxamacker/cbor/v2"
@@ -42,19 +41,25 @@ func (n *Node) openDisks() error {
 				}
 			}
 		}
-		d, err := disk.Open(cfg)
-		if err != nil {
-			if first {
-				return err
-			}
-			n.logger.Error("a disk is out of service", "path", dir, "err", err)
-			n.broken[dir] = err
-			continue
+		slot := &diskSlot{dir: dir, logger: cfg.Logger, open: func() (*disk.Disk, error) { return disk.Open(cfg) }}
+		n.slots = append(n.slots, slot)
+		n.closers = append(n.closers, slot.Close)
+		if err := slot.take(); err != nil && first {
+			return err
 		}
-		n.closers = append(n.closers, d.Close)
-		n.disks[d.ID()], n.paths[d.ID()] = d, dir
 	}
 	return nil
+}
+
+// disks are those in service.
+func (n *Node) disks() []*disk.Disk {
+	var out []*disk.Disk
+	for _, s := range n.slots {
+		if d, err := s.get(); err == nil {
+			out = append(out, d)
+		}
+	}
+	return out
 }
 
 // isEmpty makes the directory if its parent is there; a file system's own
@@ -75,33 +80,14 @@ func isEmpty(dir string) (bool, error) {
 	return true, nil
 }
 
-// diskSummary is what gossip tells of the disks.
-func (n *Node) diskSummary() membership.DiskSummary {
-	s := membership.DiskSummary{Total: uint16(len(n.cfg.Disks)), Failed: uint16(len(n.broken))}
-	for _, d := range n.disks {
-		u := d.Usage()
-		if u.Failed != nil {
-			s.Failed++
-		}
-		if u.FreeBytes <= 0 {
-			s.Full++
-		}
-		s.SizeGiB += uint32(u.CapacityBytes >> 30)
-		s.FreeGiB += uint32(max(0, u.FreeBytes) >> 30)
-	}
-	return s
-}
-
 // member is what this node registers in the root group.
 func (n *Node) member() cluster.Member {
 	m := cluster.Member{ID: n.self.ID, Zone: n.self.Zone, Role: n.self.Role, Replica: n.self.Replica,
 		Addr: n.self.Addr, Gossip: n.self.Gossip, S3: n.self.S3, Admin: n.self.Admin}
-	for _, dir := range n.cfg.Disks { // in the order of the configuration
-		for id, path := range n.paths {
-			if path == dir {
-				weight := uint32(max(1, n.disks[id].Usage().CapacityBytes>>30))
-				m.Disks = append(m.Disks, cluster.Disk{ID: id, Node: n.self.ID, Weight: weight, Path: dir})
-			}
+	for _, s := range n.slots { // in the order of the configuration
+		if d, err := s.get(); err == nil {
+			weight := uint32(max(1, d.Usage().CapacityBytes>>30))
+			m.Disks = append(m.Disks, cluster.Disk{ID: d.ID(), Node: n.self.ID, Weight: weight, Path: s.dir})
 		}
 	}
 	return m
@@ -119,7 +105,7 @@ func (n *Node) register(ctx context.Context) error {
 		pctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 		known, err := n.catalog.GetConfig(pctx, key)
 		// A disk out of service is still one of this node's: what is registered stays.
-		if err == nil && len(known) == 1 && known[0].Key == key && (len(n.broken) > 0 || string(known[0].Value) == string(value)) {
+		if err == nil && len(known) == 1 && known[0].Key == key && (len(n.disks()) < len(n.slots) || string(known[0].Value) == string(value)) {
 			cancel()
 			return nil
 		}

@@ -33,7 +33,7 @@ func (n *Node) openHealing() (err error) {
 	layout := n.region.Layout
 	n.mender, err = upkeep.NewMender(upkeep.MenderConfig{
 		Disks: func() (out []upkeep.MendDisk) {
-			for _, d := range n.disks {
+			for _, d := range n.disks() {
 				out = append(out, d)
 			}
 			return out
@@ -46,7 +46,7 @@ func (n *Node) openHealing() (err error) {
 	}
 	n.scrubber, err = upkeep.NewScrubber(upkeep.ScrubberConfig{
 		Disks: func() (out []upkeep.ScrubDisk) {
-			for _, d := range n.disks {
+			for _, d := range n.disks() {
 				out = append(out, d)
 			}
 			return out

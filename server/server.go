@@ -43,13 +43,12 @@ type Node struct {
 	metrics *prometheus.Registry
 	started time.Time
 
-	disks   map[cluster.DiskID]*disk.Disk
-	paths   map[cluster.DiskID]string
-	broken  map[string]error // by path: why a disk could not be opened
+	slots   []*diskSlot // one for each configured disk
 	local   *localShards
 	client  *transport.Client
 	server  *transport.Server
 	gossip  *membership.Membership
+	meta    membership.Meta // what gossip tells of this node; judgeDisks keeps it up
 	host    *replica.Host
 	router  *replica.Router
 	catalog *catalog.Catalog
@@ -85,7 +84,6 @@ func Run(ctx context.Context, cfg *Config) error {
 // before Run.
 func New(cfg *Config, logger *slog.Logger) (_ *Node, err error) {
 	n := &Node{cfg: cfg, logger: logger.With("node", cfg.Node), metrics: prometheus.NewRegistry(), started: time.Now(),
-		disks: map[cluster.DiskID]*disk.Disk{}, paths: map[cluster.DiskID]string{}, broken: map[string]error{},
 		rootChanged: make(chan struct{}, 1), listeners: map[string]net.Listener{}}
 	n.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	n.damage = newDamageLog(n.logger, n.metrics)
@@ -153,7 +151,7 @@ func (n *Node) openTransport() error {
 	if n.server, err = transport.NewServer(cfg); err != nil {
 		return err
 	}
-	n.local = &localShards{disks: n.disks, region: n.region}
+	n.local = &localShards{slots: n.slots, region: n.region}
 	n.region.localDisk = n.local.failed
 	n.server.HandleShards(n.local)
 	return nil
@@ -186,11 +184,12 @@ func (n *Node) openGossip() error {
 	} else {
 		return fmt.Errorf("gossip address %s: %w", n.self.Gossip, err)
 	}
+	n.meta = membership.Meta{Cluster: n.file.Cluster, Zone: n.self.Zone, Role: n.self.Role, Addr: n.self.Addr,
+		S3: n.self.S3, Admin: n.self.Admin, Version: Version, Disks: n.diskSummary()}
 	n.gossip, err = membership.New(membership.Config{
 		ID: n.cfg.Node, BindAddr: host, BindPort: port, AdvertiseAddr: advHost, AdvertisePort: advPort,
 		Key: key, Logger: n.logger, Seeds: n.seeds,
-		Meta: membership.Meta{Cluster: n.file.Cluster, Zone: n.self.Zone, Role: n.self.Role, Addr: n.self.Addr,
-			S3: n.self.S3, Admin: n.self.Admin, Version: Version, Disks: n.diskSummary()},
+		Meta: n.meta,
 	})
 	if err != nil {
 		return err
@@ -284,9 +283,10 @@ func (n *Node) Run(ctx context.Context) error {
 	parts.Go(func() error { return n.watchRegion(partsCtx) })
 	parts.Go(func() error { return n.register(partsCtx) })
 	parts.Go(func() error { return n.reportFailed(partsCtx) })
-	for _, d := range n.disks {
-		parts.Go(func() error { return d.Run(partsCtx) })
+	for _, s := range n.slots {
+		parts.Go(func() error { return s.Run(partsCtx) })
 	}
+	parts.Go(func() error { return n.judgeDisks(partsCtx) })
 	for _, task := range n.upkeep() {
 		parts.Go(func() error { return task(partsCtx) })
 	}

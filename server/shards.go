@@ -14,16 +14,17 @@ import (
 
 // localShards offers this node's disks to the others (transport.ShardHandler).
 type localShards struct {
-	disks  map[cluster.DiskID]*disk.Disk
+	slots  []*diskSlot
 	region *Region
 }
 
 func (l *localShards) disk(id cluster.DiskID) (*disk.Disk, error) {
-	d, ok := l.disks[id]
-	if !ok {
-		return nil, fmt.Errorf("%w: %s", cluster.ErrDiskUnknown, id)
+	for _, s := range l.slots {
+		if s.holds(id) {
+			return s.get()
+		}
 	}
-	return d, nil
+	return nil, fmt.Errorf("%w: %s", cluster.ErrDiskUnknown, id)
 }
 
 // failed tells why a disk takes no writes.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"bivalve/cluster"
+	"bivalve/cluster/disk"
 	"bivalve/metadata/catalog"
 	"bivalve/metadata/replica"
 	"bivalve/server/upkeep"
@@ -71,7 +72,10 @@ type DiskReport struct {
 	Damaged  int64          `json:"damaged"`       // shards, now
 	Found    int64          `json:"damaged_total"` // since the disk was opened
 	Mended   int64          `json:"mended"`        // likewise
-	Failed   string         `json:"failed,omitempty"`
+	State    disk.State     `json:"state"`
+	Failed   string         `json:"failed,omitempty"` // why it takes no writes
+	ReadP99  time.Duration  `json:"read_p99_ns"`      // of the last minute
+	SyncP99  time.Duration  `json:"sync_p99_ns"`
 
 	Stuck *upkeep.Stuck         `json:"stuck,omitempty"` // of the damaged, those that could not be mended yet
 	Scrub *upkeep.ScrubProgress `json:"scrub,omitempty"`
@@ -190,34 +194,41 @@ func (n *Node) localStatusJSON() ([]byte, error) {
 	if n.region.Layout() == nil {
 		local.Ready = "the region has no layout yet"
 	}
-	for _, d := range n.member().Disks {
-		u := n.disks[d.ID].Usage()
-		r := DiskReport{ID: d.ID, Path: d.Path, Capacity: u.CapacityBytes, Free: u.FreeBytes,
-			Live: u.LiveBytes, Dead: u.DeadBytes, Shards: u.Shards,
-			Damaged: u.Damaged, Found: u.DamagedTotal, Mended: u.MendedTotal}
-		n.reportHealing(&r)
-		if u.Failed != nil {
-			r.Failed = u.Failed.Error()
-		}
-		local.Disks = append(local.Disks, r)
-	}
-	known := n.region.Member(n.self.ID)
-	for _, dir := range n.cfg.Disks {
-		if err := n.broken[dir]; err != nil {
-			r := DiskReport{Path: dir, Failed: err.Error()}
-			for _, d := range known.Disks {
-				if d.Path == dir {
-					r.ID = d.ID
-				}
-			}
-			local.Disks = append(local.Disks, r)
-		}
+	for _, slot := range n.slots {
+		local.Disks = append(local.Disks, n.reportDisk(slot))
 	}
 	for _, g := range n.host.Status() {
 		local.Groups = append(local.Groups, LocalReport{Group: g.Group, Role: g.Role, Term: g.Term,
 			Commit: g.Commit, Applied: g.Applied, Durable: g.Durable})
 	}
 	return json.Marshal(local)
+}
+
+// reportDisk describes one disk; one that is out of service as it was registered.
+func (n *Node) reportDisk(s *diskSlot) DiskReport {
+	d, err := s.get()
+	if err != nil {
+		r := DiskReport{Path: s.dir, Failed: err.Error()}
+		s.mu.RLock()
+		r.ID, r.State = s.id, s.state
+		s.mu.RUnlock()
+		for _, known := range n.region.Member(n.self.ID).Disks {
+			if r.ID.IsZero() && known.Path == s.dir {
+				r.ID = known.ID
+			}
+		}
+		return r
+	}
+	u, l := d.Usage(), d.Latency()
+	r := DiskReport{ID: d.ID(), Path: s.dir, Capacity: u.CapacityBytes, Free: u.FreeBytes,
+		Live: u.LiveBytes, Dead: u.DeadBytes, Shards: u.Shards,
+		Damaged: u.Damaged, Found: u.DamagedTotal, Mended: u.MendedTotal,
+		State: s.judged(u.State), ReadP99: l.ReadP99, SyncP99: l.SyncP99}
+	if u.Failed != nil {
+		r.Failed = u.Failed.Error()
+	}
+	n.reportHealing(&r)
+	return r
 }
 
 // reportGroups finds each group's leader in what the nodes said: of several that

@@ -32,6 +32,11 @@ type DiskSummary struct {
 	Full    uint16 `cbor:"3,keyasint,omitempty"`
 	SizeGiB uint32 `cbor:"4,keyasint,omitempty"`
 	FreeGiB uint32 `cbor:"5,keyasint,omitempty"`
+	// What 99 in 100 reads and syncs of the last minute took at most, in microseconds,
+	// by the median disk of the node.
+	ReadMicros uint32 `cbor:"6,keyasint,omitempty"`
+	SyncMicros uint32 `cbor:"7,keyasint,omitempty"`
+	Slow       uint16 `cbor:"8,keyasint,omitempty"`
 }
 
 func (m Meta) encode() ([]byte, error) {

@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"text/tabwriter"
 	"time"
 
+	"bivalve/cluster/disk"
 	"bivalve/server"
 
 	"github.com/spf13/cobra"
@@ -82,12 +84,12 @@ func printStatus(out io.Writer, s *server.Status) error {
 			continue
 		}
 		for _, d := range n.Local.Disks {
-			state := "ok"
-			switch {
-			case d.Failed != "":
-				state = "OUT OF SERVICE: " + d.Failed
-			case d.Free <= 0:
-				state = "FULL"
+			state := string(d.State)
+			if d.State != disk.StateOK {
+				state = strings.ToUpper(state)
+			}
+			if d.Failed != "" {
+				state += ", takes no writes: " + d.Failed
 			}
 			p("%s\t%s\t%s\t%d\t%d\t%d\t%s\t%s\t%s\t%s", d.ID.String()[:8], n.ID, state, d.Shards, d.Damaged, d.Mended, bytesText(d.Live), bytesText(d.Dead), bytesText(d.Free), d.Path)
 		}

@@ -1,0 +1,147 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"sync"
+	"time"
+
+	"bivalve/cluster"
+	"bivalve/cluster/disk"
+
+	"golang.org/x/sync/errgroup"
+)
+
+const (
+	// A disk that is not there is looked for at once, then less and less often.
+	reopenFirst = time.Second
+	reopenMost  = 10 * time.Second
+	// closeWait is how long the end of a node waits for a disk that hangs.
+	closeWait = 5 * time.Second
+)
+
+// diskSlot is one configured directory and the disk in it, if it can be had. The
+// disk is opened again when it was lost: unmounted and back, or hung and back, or
+// with a damaged index.
+type diskSlot struct {
+	dir    string
+	open   func() (*disk.Disk, error)
+	logger *slog.Logger
+
+	mu    sync.RWMutex
+	disk  *disk.Disk     // nil: out of service
+	id    cluster.DiskID // of the disk that was here last
+	state disk.State     // why there is none
+	why   error
+	slow  bool
+
+	pace diskPace // judgeDisks owns it
+}
+
+// get is the disk, or why there is none.
+func (s *diskSlot) get() (*disk.Disk, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.disk == nil {
+		return nil, fmt.Errorf("%w: %w", cluster.ErrDiskFailed, s.why)
+	}
+	return s.disk, nil
+}
+
+// holds tells whether the slot is that of the disk, in service or not.
+func (s *diskSlot) holds(id cluster.DiskID) bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.id == id && !id.IsZero()
+}
+
+// take opens the disk.
+func (s *diskSlot) take() error {
+	d, err := s.open()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err != nil {
+		if s.why == nil || s.why.Error() != err.Error() { // not again at each look
+			s.logger.Error("a disk is out of service", "err", err)
+		}
+		s.why, s.state = err, disk.StateFailed
+		if errors.Is(err, fs.ErrNotExist) {
+			s.state = disk.StateMissing
+		}
+		return err
+	}
+	s.disk, s.id, s.state, s.why = d, d.ID(), "", nil
+	return nil
+}
+
+// give takes the disk out of the slot.
+func (s *diskSlot) give() *disk.Disk {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	d := s.disk
+	if d != nil {
+		s.disk, s.state, s.why = nil, d.Usage().State, d.Failed()
+	}
+	return d
+}
+
+// Run does the work of the disk until ctx ends, and has it opened again when it
+// was lost. The disk stays open at the end, for Close.
+func (s *diskSlot) Run(ctx context.Context) error {
+	wait := reopenFirst
+	for ctx.Err() == nil {
+		d, err := s.get()
+		if err != nil {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-time.After(wait):
+			}
+			if s.take() == nil {
+				s.logger.Info("the disk is in service again", "disk", s.id.String())
+				wait = reopenFirst
+			} else {
+				wait = min(2*wait, reopenMost)
+			}
+			continue
+		}
+		var g errgroup.Group
+		g.Go(func() error { return d.Run(ctx) })
+		g.Go(func() error { return d.Watch(ctx) })
+		if err := g.Wait(); err != nil || ctx.Err() != nil {
+			return err
+		}
+		s.logger.Warn("the disk is lost; looking for it", "state", d.Usage().State, "err", d.Failed())
+		s.give()
+		if err := closeDisk(ctx, d); err != nil {
+			s.logger.Warn("a lost disk did not close well", "err", err)
+		}
+	}
+	return nil
+}
+
+// closeDisk closes a disk, which may take as long as it hangs.
+func closeDisk(ctx context.Context, d *disk.Disk) error {
+	done := make(chan error, 1)
+	go func() { done <- d.Close() }() // left behind if the disk hangs when the node ends
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("disk %s: not closed: %w", d.ID(), context.Cause(ctx))
+	}
+}
+
+// Close ends the use of the disk.
+func (s *diskSlot) Close() error {
+	d := s.give()
+	if d == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeoutCause(context.Background(), closeWait, errors.New("it hangs"))
+	defer cancel()
+	return closeDisk(ctx, d)
+}
