@@ -23,7 +23,7 @@ import (
 // flipsPerFile is how many bytes of each file are changed.
 const flipsPerFile = 40
 
-// TestBitRot flips bytes in the segments of every disk of zone b while clients read
+// TestBitRot flips bytes in the files of every disk of zone b while clients read
 // and write. No client sees a wrong byte or an error; a scrub finds the damage, it is
 // mended in place, and then zone b alone serves everything.
 func TestBitRot(t *testing.T) {
@@ -41,6 +41,11 @@ func TestBitRot(t *testing.T) {
 		if err := l.put(ctx, first, fmt.Sprintf("before/%d", i), seed+uint64(i), sizes[i%len(sizes)]); err != nil {
 			t.Fatal(err)
 		}
+	}
+
+	// A stop writes the indexes out of memory, so that what is flipped in them counts.
+	if err := errors.Join(r.stop(), r.start()); err != nil {
+		t.Fatal(err)
 	}
 
 	load := &rotLoad{t: t, l: l, seed: seed}
@@ -70,15 +75,18 @@ func TestBitRot(t *testing.T) {
 	stop()
 	wg.Wait()
 	var now, found, mended int64
+	shards := map[string]int64{}
 	for _, n := range r.status(t).Nodes {
 		for _, d := range n.Local.Disks {
 			now, found, mended = now+d.Damaged, found+d.Found, mended+d.Mended
+			shards[string(n.Zone)] += d.Shards
 		}
 	}
 	acked, refused := l.count()
 	t.Logf("%d bytes flipped in %d files; %d shards were damaged, %d mended, %d are left; the scrub read %d shards, %s in %.1f s and came upon %d of them damaged",
 		bytes, files, found, mended, now, result.Shards, mib(result.Bytes), result.Seconds, result.Damaged)
-	t.Logf("%d reads and %d writes meanwhile, %d of them failed or were wrong", load.reads.Load(), acked-60, load.bad.Load())
+	t.Logf("%d reads and %d writes meanwhile, %d of them failed or were wrong; zone a holds %d shards, zone b %d",
+		load.reads.Load(), acked-60, load.bad.Load(), shards["a"], shards["b"])
 	if found == 0 || now != 0 || mended != found || result.Remaining != 0 || refused != 0 {
 		t.Errorf("found %d, mended %d, left %d; the scrub says %s", found, mended, now, out)
 	}
@@ -101,8 +109,8 @@ func TestBitRot(t *testing.T) {
 	t.Logf("%d objects read back from zone b alone", acked)
 }
 
-// flipBytes changes random bytes of every segment of 64 KiB and more on the zone's
-// disks, under the servers that have them open.
+// flipBytes changes random bytes of every segment of 64 KiB and more and of every
+// index on the zone's disks, under the servers that have them open.
 func (r *region) flipBytes(t testing.TB, zone string, seed uint64) (files, bytes int) {
 	t.Helper()
 	random := rand.New(rand.NewPCG(seed, 7))
@@ -112,11 +120,11 @@ func (r *region) flipBytes(t testing.TB, zone string, seed uint64) (files, bytes
 		}
 		for _, d := range n.Disks {
 			err := filepath.WalkDir(d, func(path string, e fs.DirEntry, err error) error {
-				if err != nil || !strings.HasPrefix(e.Name(), "seg-") {
+				if err != nil || e.IsDir() {
 					return err
 				}
 				info, err := e.Info()
-				if err != nil || info.Size() < 64<<10 {
+				if err != nil || info.Size() < 64<<10 && e.Name() != "index.bolt" {
 					return err
 				}
 				files, bytes = files+1, bytes+flipsPerFile
