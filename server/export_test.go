@@ -13,3 +13,19 @@ func (n *Node) Stores() s3test.Stores {
 
 // Failed is how many disks of a node are known to be out of service.
 func (n *Node) Failed(id cluster.NodeID) int { return len(n.region.Failed(id)) }
+
+// Counter is one of the node's metrics, by the value of its only label.
+func (n *Node) Counter(name, label string) float64 {
+	families, err := n.metrics.Gather()
+	if err != nil {
+		return -1
+	}
+	for _, f := range families {
+		for _, m := range f.Metric {
+			if f.GetName() == name && m.Label[0].GetValue() == label {
+				return m.Counter.GetValue()
+			}
+		}
+	}
+	return -1
+}

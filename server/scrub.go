@@ -38,7 +38,7 @@ func (n *Node) openHealing() (err error) {
 			}
 			return out
 		},
-		Shards: n.allShards(), Layout: layout, DiskUp: n.region.DiskUp, Reports: n.checks, Zone: n.self.Zone,
+		Shards: n.allShards(), Layout: layout, DiskUp: n.region.DiskUp, Reports: n.checks, Zone: n.self.Zone, Dir: n.dataPath("scrub"),
 		Logger: n.logger, Registry: n.metrics, Now: time.Now,
 	})
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -18,13 +19,13 @@ import (
 	"bivalve/server/servertest"
 )
 
-// flip changes n random bytes of every segment of the zone's disks, under the nodes
-// that have them open.
-func flip(t *testing.T, r *servertest.Region, zone cluster.Zone, n int, seed uint64) (flipped int) {
+// flip changes n random bytes of every segment of the nodes' disks, which have them
+// open.
+func flip(t *testing.T, r *servertest.Region, nodes []cluster.NodeID, n int, seed uint64) (flipped int) {
 	t.Helper()
 	random := rand.New(rand.NewPCG(seed, 1))
 	for _, node := range status(t, r, "w").Nodes {
-		if node.Zone != zone {
+		if !slices.Contains(nodes, node.ID) {
 			continue
 		}
 		for _, d := range node.Local.Disks {
@@ -114,7 +115,7 @@ func TestScrubAndMend(t *testing.T) {
 	l := newLedger(t, r)
 	l.put("a1", "first")
 	l.put("b2", "second")
-	flipped := flip(t, r, servertest.ZoneB, 40, seed)
+	flipped := flip(t, r, r.Nodes(servertest.ZoneB), 40, seed)
 	l.put("b3", "third")
 	shards, damaged := scrub(t, r, "w")
 	r.Until("all is mended", func(context.Context) error {
@@ -135,6 +136,29 @@ func TestScrubAndMend(t *testing.T) {
 	l.check("b1")
 }
 
+// TestMendWithinTheZone: while a zone has k good shards of a chunk, not a byte comes
+// from the other.
+func TestMendWithinTheZone(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	r := servertest.Start(t, servertest.Options{Logger: slog.New(slog.DiscardHandler)})
+	l := newLedger(t, r)
+	l.put("a1", "x")
+	flip(t, r, []cluster.NodeID{"b2"}, 60, seed) // one of the three shards that the zone has
+	_, damaged := scrub(t, r, "b1")
+	r.Until("all is mended", func(context.Context) error {
+		if now, _, _ := damage(t, r); now > 0 {
+			return fmt.Errorf("%d shards are damaged", now)
+		}
+		return nil
+	})
+	own, other := r.Node("b2").Counter("bivalve_mended_bytes_total", "own"), r.Node("b2").Counter("bivalve_mended_bytes_total", "other")
+	t.Logf("%d shards mended from %.0f bytes of zone b and %.0f of zone a", damaged, own, other)
+	if damaged == 0 || own == 0 || other != 0 {
+		t.Error("not from its own zone alone")
+	}
+}
+
 // TestReadersReport: damage that a reader comes upon is mended without a scrub.
 func TestReadersReport(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
@@ -142,7 +166,7 @@ func TestReadersReport(t *testing.T) {
 	r := servertest.Start(t, servertest.Options{NodesPerZone: 2, Logger: slog.New(slog.DiscardHandler)})
 	l := newLedger(t, r)
 	l.put("a1", "x")
-	flip(t, r, servertest.ZoneB, 200, seed)
+	flip(t, r, r.Nodes(servertest.ZoneB), 200, seed)
 	for round := 0; ; round++ {
 		l.check("b1")
 		l.check("b2")

@@ -9,7 +9,6 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"bivalve/cluster/disk"
 	"bivalve/server"
 
 	"github.com/spf13/cobra"
@@ -85,7 +84,7 @@ func printStatus(out io.Writer, s *server.Status) error {
 		}
 		for _, d := range n.Local.Disks {
 			state := string(d.State)
-			if d.State != disk.StateOK {
+			if d.State != "ok" {
 				state = strings.ToUpper(state)
 			}
 			if d.Failed != "" {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"sync"
 	"time"
 
@@ -21,6 +22,8 @@ type MendDisk interface {
 	Failed() error
 	Damaged(limit int) []disk.DamagedShard
 	DamageFound() <-chan struct{} // closed at the next find
+	// Check verifies a shard; if it is damaged, Damaged lists it from now on.
+	Check(ctx context.Context, key cluster.ShardKey) error
 	// Mend replaces a damaged shard by the same content. cluster.ErrNotFound: it
 	// was deleted meanwhile; cluster.ErrInvalid: the content is another.
 	Mend(ctx context.Context, s cluster.Shard) error
@@ -44,6 +47,7 @@ type MenderConfig struct {
 	DiskUp  func(cluster.Disk) bool // a hint: such disks are asked first
 	Reports DamageReports
 	Zone    cluster.Zone // of this node
+	Dir     string       // where damage that stays is remembered, one file per disk
 
 	Parallel    int           // shards under repair at a time [2]
 	Rate        int64         // bytes read from others in a second [64 MiB]
@@ -55,9 +59,8 @@ type MenderConfig struct {
 }
 
 // Mender heals damaged shards where they lie: it rebuilds each from any k others
-// of its chunk, those of its own zone first. It holds no list of its own: a shard
-// that cannot be mended stays known to its disk, is tried again, and is never
-// deleted.
+// of its chunk, those of its own zone first. The list of them is the disk's: a shard
+// that cannot be mended stays on it, is tried again, and is never deleted.
 type Mender struct {
 	cfg    MenderConfig
 	codecs erasure.Codecs
@@ -77,7 +80,7 @@ type Stuck struct {
 	Why    string `json:"why"`
 }
 
-// NewMender registers its metrics; Run does the work.
+// NewMender makes Dir and registers its metrics; Run does the work.
 func NewMender(cfg MenderConfig) (*Mender, error) {
 	orElse(&cfg.Parallel, 2)
 	orElse(&cfg.Rate, 64<<20)
@@ -89,12 +92,15 @@ func NewMender(cfg MenderConfig) (*Mender, error) {
 		bytes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "bivalve_mended_bytes_total", Help: "Bytes of other shards read to mend damaged ones, by the zone that they came from."},
 			[]string{"from"})}
+	for _, from := range []string{"own", "other"} {
+		m.bytes.WithLabelValues(from) // there from the start, at zero
+	}
 	if cfg.Registry != nil {
 		if err := errors.Join(cfg.Registry.Register(m.shards), cfg.Registry.Register(m.bytes)); err != nil {
 			return nil, err
 		}
 	}
-	return m, nil
+	return m, os.MkdirAll(cfg.Dir, 0o700)
 }
 
 func orElse[T comparable](v *T, d T) {
@@ -142,17 +148,23 @@ type wait struct {
 // watch mends what is damaged on one disk, at once when something is found.
 func (m *Mender) watch(ctx context.Context, d MendDisk) {
 	defer m.setStuck(d.ID(), Stuck{})
+	kept := m.recall(ctx, d)
 	waiting := map[cluster.ShardKey]wait{}
 	again := time.NewTimer(0)
 	defer again.Stop()
 	for {
 		found := d.DamageFound()
 		again.Stop()
-		if next := m.round(ctx, d, waiting); next > 0 {
+		next := m.round(ctx, d, waiting)
+		if later := kept.keep(false); later > 0 && (next == 0 || later < next) {
+			next = later
+		}
+		if next > 0 {
 			again.Reset(next)
 		}
 		select {
 		case <-ctx.Done():
+			kept.keep(true)
 			return
 		case <-found:
 		case <-again.C:

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -80,6 +81,20 @@ func (d *mendDisk) Mend(_ context.Context, s cluster.Shard) error {
 	return nil
 }
 
+func (d *mendDisk) Check(_ context.Context, key cluster.ShardKey) error {
+	d.r.mu.Lock()
+	s, ok := d.stored[key]
+	d.r.mu.Unlock()
+	if !ok {
+		return cluster.ErrNotFound
+	}
+	if _, ok := erasure.Verify(s.Payload, s.Sums); ok {
+		return nil
+	}
+	d.r.find(key)
+	return cluster.ErrCorrupt
+}
+
 func (d *mendDisk) forget(k cluster.ShardKey) {
 	d.damaged = slices.DeleteFunc(d.damaged, func(s disk.DamagedShard) bool { return s.Key == k })
 }
@@ -130,7 +145,7 @@ func newMendRegion(t *testing.T, p cluster.Profile) *mendRegion {
 			}
 			return out
 		},
-		Shards: r, Layout: func() *cluster.Layout { return r.layout }, Reports: r, Zone: "a",
+		Dir: t.TempDir(), Shards: r, Layout: func() *cluster.Layout { return r.layout }, Reports: r, Zone: "a",
 		DiskUp: func(d cluster.Disk) bool { r.mu.Lock(); defer r.mu.Unlock(); return !r.dead[d.ID] },
 		Logger: quiet, Registry: r.metric, Now: time.Now,
 	})
@@ -454,5 +469,64 @@ func TestMenderFollowsDisks(t *testing.T) {
 		set(home)
 		pass(2 * time.Second)
 		r.whole(t, key)
+	})
+}
+
+// TestMenderRemembers over a restart what could not be mended, and only that.
+func TestMenderRemembers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newMendRegion(t, cluster.Profile{K: 2, M: 1})
+		d := r.disks[r.home[0]]
+		for id := range r.disks {
+			r.dead[id] = id != r.home[0]
+		}
+		var keys []cluster.ShardKey
+		for pg := range cluster.PG(4) {
+			keys = append(keys, r.write(t, pg, 1000))
+			r.flip(keys[pg])
+		}
+		life := func(during func()) {
+			ctx, end := context.WithCancel(t.Context())
+			var wg sync.WaitGroup
+			wg.Go(func() {
+				if err := r.mender.Run(ctx); err != nil {
+					t.Error(err)
+				}
+			})
+			synctest.Wait()
+			during()
+			end()
+			wg.Wait()
+			r.mu.Lock()
+			d.damaged = nil // the process ended
+			r.mu.Unlock()
+		}
+		life(func() {
+			for _, key := range keys {
+				r.find(key)
+				pass(time.Second)
+			}
+		})
+		life(func() {
+			if n := len(d.Damaged(9)); n != 4 {
+				t.Errorf("%d of 4 damaged shards were remembered", n)
+			}
+			r.mu.Lock()
+			delete(d.stored, keys[0])
+			clear(r.dead)
+			r.mu.Unlock()
+			pass(mendRetryMost)
+		})
+		for _, key := range keys[1:] {
+			r.whole(t, key)
+		}
+		life(func() {
+			if n := len(d.Damaged(9)); n != 0 || len(r.reads) > 8 {
+				t.Errorf("%d shards are damaged, %d reads", n, len(r.reads))
+			}
+		})
+		if names, err := os.ReadDir(r.mender.cfg.Dir); err != nil || len(names) != 0 {
+			t.Errorf("%v are left, %v", names, err)
+		}
 	})
 }

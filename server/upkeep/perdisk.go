@@ -17,34 +17,45 @@ type localDisk interface {
 }
 
 // perDisk runs work once for each disk that disks lists, and ends it when the disk
-// is listed no more: disks are taken out of service and replaced while their node
-// runs. It looks again at every tick and returns, after the last work, when ctx
-// ends.
+// is listed no more: disks are lost, opened again and replaced while their node
+// runs. There is never more than one work with the disk of one id. It looks again at
+// every tick and returns, after the last work, when ctx ends.
 func perDisk[D localDisk](ctx context.Context, every time.Duration, disks func() []D, work func(context.Context, D)) {
 	t := time.NewTicker(every)
 	defer t.Stop()
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	running := map[D]context.CancelFunc{}
-	defer func() {
-		for _, end := range running {
-			end()
-		}
-	}()
+	type job struct {
+		disk  D
+		end   context.CancelFunc
+		ended chan struct{}
+	}
+	jobs := map[cluster.DiskID]job{}
 	for {
 		now := disks()
-		for d, end := range running {
-			if !slices.Contains(now, d) {
-				end()
-				delete(running, d)
+		for id, j := range jobs {
+			if slices.Contains(now, j.disk) {
+				continue
+			}
+			j.end()
+			select {
+			case <-j.ended:
+				delete(jobs, id)
+			default: // its successor waits
 			}
 		}
 		for _, d := range now {
-			if running[d] == nil {
-				dctx, end := context.WithCancel(ctx)
-				running[d] = end
-				wg.Go(func() { work(dctx, d) })
+			if _, busy := jobs[d.ID()]; busy {
+				continue
 			}
+			dctx, end := context.WithCancel(ctx)
+			j := job{d, end, make(chan struct{})}
+			jobs[d.ID()] = j
+			wg.Go(func() {
+				defer close(j.ended)
+				defer end()
+				work(dctx, d)
+			})
 		}
 		select {
 		case <-ctx.Done():

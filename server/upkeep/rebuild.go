@@ -37,7 +37,6 @@ func (m *Mender) mend(ctx context.Context, d MendDisk, s disk.DamagedShard) erro
 		return err
 	}
 	payload := disk.GetBuffer(s.Bytes)
-	defer disk.PutBuffer(payload)
 	codec, err := m.codecs.Get(r.geo)
 	if err != nil {
 		return err
@@ -53,6 +52,7 @@ func (m *Mender) mend(ctx context.Context, d MendDisk, s disk.DamagedShard) erro
 		Sums: erasure.Sums(nil, shards[index]), Payload: shards[index]})
 	if err == nil {
 		m.shards.Inc()
+		disk.PutBuffer(payload) // else a disk that hangs may still use it
 	}
 	return err
 }
@@ -149,7 +149,7 @@ func (r *repair) read(ctx context.Context, i cluster.ShardIndex) ([]byte, error)
 	key := r.shard.Key
 	key.Index = i
 	b := disk.GetBuffer(r.shard.Bytes)
-	got, err := r.m.cfg.Shards.ReadShard(ctx, from.Node, from.ID, key, cluster.BlockRange{}, b)
+	got, err := r.m.readOrLeave(ctx, from, key, b)
 	if err == nil {
 		label := "other"
 		if r.own(i) {
@@ -165,11 +165,31 @@ func (r *repair) read(ctx context.Context, i cluster.ShardIndex) ([]byte, error)
 	if err == nil {
 		return b, nil
 	}
-	disk.PutBuffer(b)
+	// b is left to the garbage collector: a disk that hangs may still write to it.
 	if errors.Is(err, cluster.ErrCorrupt) {
 		r.m.cfg.Reports.Damaged(from.ID, key, err)
 	}
 	return nil, fmt.Errorf("disk %s: %s: %w", from.ID, key, err)
+}
+
+// readOrLeave is ReadShard for as long as ctx lasts: a call that a disk which hangs
+// does not give back is left behind, with its buffer.
+func (m *Mender) readOrLeave(ctx context.Context, from cluster.Disk, key cluster.ShardKey, b []byte) (cluster.BlockRead, error) {
+	type answer struct {
+		got cluster.BlockRead
+		err error
+	}
+	done := make(chan answer, 1)
+	go func() {
+		got, err := m.cfg.Shards.ReadShard(ctx, from.Node, from.ID, key, cluster.BlockRange{}, b)
+		done <- answer{got, err}
+	}()
+	select {
+	case a := <-done:
+		return a.got, a.err
+	case <-ctx.Done():
+		return cluster.BlockRead{}, fmt.Errorf("%w: %w", cluster.ErrUnreachable, ctx.Err())
+	}
 }
 
 // spend waits until so many bytes may be read.

@@ -96,27 +96,7 @@ func loadScrub(dir string, id cluster.DiskID) (st scrubState, err error) {
 	return st, nil
 }
 
-// saveScrub replaces the file as a whole, durably.
+// saveScrub replaces the file.
 func saveScrub(dir string, id cluster.DiskID, st scrubState) error {
-	raw, err := json.MarshalIndent(st, "", "  ")
-	if err != nil {
-		return err
-	}
-	name := filepath.Join(dir, id.String()+".json")
-	f, err := os.OpenFile(name+".new", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(raw)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(name+".new", name); err != nil {
-		return err
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return replaceFile(filepath.Join(dir, id.String()+".json"), st)
 }

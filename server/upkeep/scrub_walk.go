@@ -28,9 +28,7 @@ type walker struct {
 	state scrubState
 	err   error // why the last page could not be read
 
-	// Only for the goroutine of run.
-	saved time.Time
-	read  time.Time // when the last read began
+	saved time.Time // only for the goroutine of run
 }
 
 func newWalker(s *Scrubber, d ScrubDisk) *walker {
@@ -103,8 +101,7 @@ func (w *walker) step(ctx context.Context) time.Duration {
 	w.mu.Unlock()
 	rate, limit, left := w.speed(&st, groups)
 	began := cfg.Now()
-	w.read = time.Time{}
-	page, err := w.disk.Scrub(ctx, st.PG, st.After, limit, w.rest)
+	page, err := w.disk.Scrub(ctx, st.PG, st.After, limit, makeWay(cfg.Now))
 	w.s.bytes.Add(float64(page.Bytes))
 	w.s.damaged.Add(float64(page.Damaged))
 	if ctx.Err() != nil {
@@ -162,13 +159,16 @@ func (w *walker) speed(st *scrubState, groups int) (rate float64, limit int, lef
 	return rate, int(min(scrubPageMost, max(1, rate*scrubPage.Seconds()/each))), left
 }
 
-// rest makes way for others: for as long as the last read took.
-func (w *walker) rest(ctx context.Context, _ int64) error {
-	if !w.read.IsZero() && !sleep(ctx, min(scrubRestMost, w.s.cfg.Now().Sub(w.read))) {
+// makeWay rests before each read but the first for as long as the last one took.
+func makeWay(now func() time.Time) func(context.Context, int64) error {
+	var began time.Time // of the last read
+	return func(ctx context.Context, _ int64) error {
+		if !began.IsZero() && !sleep(ctx, min(scrubRestMost, now().Sub(began))) {
+			return ctx.Err()
+		}
+		began = now()
 		return ctx.Err()
 	}
-	w.read = w.s.cfg.Now()
-	return ctx.Err()
 }
 
 func (w *walker) save() {
