@@ -4,6 +4,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
+	"runtime/debug"
+	"slices"
 	"time"
 
 	"bivalve/cluster"
@@ -37,14 +40,20 @@ type boltTable struct {
 	o  owner
 }
 
-func guard(err *error) {
-	if r := recover(); r != nil {
-		*err = fmt.Errorf("%w: %v", errIndex, r)
+// guard turns a panic of bbolt into an error, and a page number that points out of
+// the mapped file into a panic first. What it returns is to be deferred.
+func guard(err *error) func() {
+	old := debug.SetPanicOnFault(true)
+	return func() {
+		debug.SetPanicOnFault(old)
+		if r := recover(); r != nil {
+			*err = fmt.Errorf("%w: %v", errIndex, r)
+		}
 	}
 }
 
 func openBolt(name string, o owner) (t *boltTable, err error) {
-	defer guard(&err)
+	defer guard(&err)()
 	db, err := bolt.Open(name, 0o600, &bolt.Options{Timeout: time.Second, FreelistType: bolt.FreelistMapType, NoStatistics: true})
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errIndex, err)
@@ -117,7 +126,7 @@ func parseRow(key, b []byte) (place, error) {
 }
 
 func (t *boltTable) get(k cluster.ShardKey) (p place, ok bool, err error) {
-	defer guard(&err)
+	defer guard(&err)()
 	err = t.db.View(func(tx *bolt.Tx) error {
 		var key [keyBytes]byte
 		putKey(key[:], k)
@@ -133,7 +142,7 @@ func (t *boltTable) get(k cluster.ShardKey) (p place, ok bool, err error) {
 }
 
 func (t *boltTable) scan(pg cluster.PG, after *cluster.ShardKey, fn func(cluster.ShardKey, place) bool) (err error) {
-	defer guard(&err)
+	defer guard(&err)()
 	return t.db.View(func(tx *bolt.Tx) error {
 		var start [keyBytes]byte
 		putKey(start[:], cluster.ShardKey{PG: pg})
@@ -167,22 +176,26 @@ func (t *boltTable) scan(pg cluster.PG, after *cluster.ShardKey, fn func(cluster
 }
 
 func (t *boltTable) write(changes overlay, meta checkpointMeta) (err error) {
-	defer guard(&err)
+	defer guard(&err)()
 	return t.db.Update(func(tx *bolt.Tx) error {
 		rows := tx.Bucket(bucketRows)
-		var key [keyBytes]byte
-		for _, m := range changes {
-			for k, c := range m {
-				putKey(key[:], k)
+		// In order: bbolt splits its pages at the commit only, so that each row put
+		// before others moves all of them.
+		for _, pg := range slices.Sorted(maps.Keys(changes)) {
+			m := changes[pg]
+			for _, k := range slices.SortedFunc(maps.Keys(m), compareKeys) {
+				row := make([]byte, keyBytes+rowBytes) // bbolt keeps it until the commit
+				key, v := row[:keyBytes:keyBytes], row[keyBytes:]
+				putKey(key, k)
+				c := m[k]
 				if c.deleted {
-					if err := rows.Delete(key[:]); err != nil {
+					if err := rows.Delete(key); err != nil {
 						return err
 					}
 					continue
 				}
-				v := make([]byte, rowBytes) // bbolt keeps it until the commit
-				putRow(v, key[:], c.place)
-				if err := rows.Put(append([]byte(nil), key[:]...), v); err != nil {
+				putRow(v, key, c.place)
+				if err := rows.Put(key, v); err != nil {
 					return err
 				}
 			}
@@ -223,7 +236,7 @@ func (t *boltTable) putMeta(tx *bolt.Tx, meta checkpointMeta) error {
 }
 
 func (t *boltTable) meta() (meta checkpointMeta, err error) {
-	defer guard(&err)
+	defer guard(&err)()
 	meta.segments = map[uint64]segmentState{}
 	err = t.db.View(func(tx *bolt.Tx) error {
 		v := tx.Bucket(bucketMeta).Get(metaKey)
@@ -250,6 +263,6 @@ func (t *boltTable) meta() (meta checkpointMeta, err error) {
 }
 
 func (t *boltTable) close() (err error) {
-	defer guard(&err)
+	defer guard(&err)()
 	return t.db.Close()
 }
