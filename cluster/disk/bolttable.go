@@ -4,7 +4,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"bivalve/cluster"
@@ -39,17 +41,20 @@ type boltTable struct {
 	o  owner
 }
 
-// guard turns a panic of bbolt, and a fault in its map of the file, into errIndex.
-// It is deferred with what SetPanicOnFault(true) has returned.
-func guard(err *error, before bool) {
-	debug.SetPanicOnFault(before)
-	if r := recover(); r != nil {
-		*err = fmt.Errorf("%w: %v", errIndex, r)
+// guard turns a panic of bbolt into an error, and a page number that points out of
+// the mapped file into a panic first. What it returns is to be deferred.
+func guard(err *error) func() {
+	old := debug.SetPanicOnFault(true)
+	return func() {
+		debug.SetPanicOnFault(old)
+		if r := recover(); r != nil {
+			*err = fmt.Errorf("%w: %v", errIndex, r)
+		}
 	}
 }
 
 func openBolt(files vfs.Opener, name string, o owner) (t *boltTable, err error) {
-	defer guard(&err, debug.SetPanicOnFault(true))
+	defer guard(&err)()
 	db, err := bolt.Open(name, 0o600, &bolt.Options{Timeout: time.Second, FreelistType: bolt.FreelistMapType, NoStatistics: true,
 		OpenFile: files.OpenFile})
 	if err != nil {
@@ -126,7 +131,7 @@ func parseRow(key, b []byte) (place, error) {
 }
 
 func (t *boltTable) get(k cluster.ShardKey) (p place, ok bool, err error) {
-	defer guard(&err, debug.SetPanicOnFault(true))
+	defer guard(&err)()
 	err = t.db.View(func(tx *bolt.Tx) error {
 		var key [keyBytes]byte
 		putKey(key[:], k)
@@ -142,7 +147,7 @@ func (t *boltTable) get(k cluster.ShardKey) (p place, ok bool, err error) {
 }
 
 func (t *boltTable) scan(pg cluster.PG, after *cluster.ShardKey, fn func(cluster.ShardKey, place) bool) (err error) {
-	defer guard(&err, debug.SetPanicOnFault(true))
+	defer guard(&err)()
 	return t.db.View(func(tx *bolt.Tx) error {
 		var start [keyBytes]byte
 		putKey(start[:], cluster.ShardKey{PG: pg})
@@ -176,22 +181,26 @@ func (t *boltTable) scan(pg cluster.PG, after *cluster.ShardKey, fn func(cluster
 }
 
 func (t *boltTable) write(changes overlay, meta checkpointMeta) (err error) {
-	defer guard(&err, debug.SetPanicOnFault(true))
+	defer guard(&err)()
 	return t.db.Update(func(tx *bolt.Tx) error {
 		rows := tx.Bucket(bucketRows)
-		var key [keyBytes]byte
-		for _, m := range changes {
-			for k, c := range m {
-				putKey(key[:], k)
+		// In order: bbolt splits its pages at the commit only, so that each row put
+		// before others moves all of them.
+		for _, pg := range slices.Sorted(maps.Keys(changes)) {
+			m := changes[pg]
+			for _, k := range slices.SortedFunc(maps.Keys(m), compareKeys) {
+				row := make([]byte, keyBytes+rowBytes) // bbolt keeps it until the commit
+				key, v := row[:keyBytes:keyBytes], row[keyBytes:]
+				putKey(key, k)
+				c := m[k]
 				if c.deleted {
-					if err := rows.Delete(key[:]); err != nil {
+					if err := rows.Delete(key); err != nil {
 						return err
 					}
 					continue
 				}
-				v := make([]byte, rowBytes) // bbolt keeps it until the commit
-				putRow(v, key[:], c.place)
-				if err := rows.Put(append([]byte(nil), key[:]...), v); err != nil {
+				putRow(v, key, c.place)
+				if err := rows.Put(key, v); err != nil {
 					return err
 				}
 			}
@@ -232,7 +241,7 @@ func (t *boltTable) putMeta(tx *bolt.Tx, meta checkpointMeta) error {
 }
 
 func (t *boltTable) meta() (meta checkpointMeta, err error) {
-	defer guard(&err, debug.SetPanicOnFault(true))
+	defer guard(&err)()
 	meta.segments = map[uint64]segmentState{}
 	err = t.db.View(func(tx *bolt.Tx) error {
 		v := tx.Bucket(bucketMeta).Get(metaKey)
@@ -259,6 +268,6 @@ func (t *boltTable) meta() (meta checkpointMeta, err error) {
 }
 
 func (t *boltTable) close() (err error) {
-	defer guard(&err, debug.SetPanicOnFault(true))
+	defer guard(&err)()
 	return t.db.Close()
 }

@@ -50,10 +50,14 @@ func (d *Disk) addPunch(p place) {
 	d.punches = append(d.punches, punch{p.segment, p.offset + at, s.shape.size(p.length) - at})
 }
 
-// Run does the background work until ctx is done: checkpoints of the index, space
+// Run does the background work until ctx is done: first a check of the index as
+// it was found, then checkpoints of the index, space
 // of deleted shards, compaction. An error of one round is logged, and the next
 // round tries again, unless the disk is fenced. It returns nil when ctx ends.
 func (d *Disk) Run(ctx context.Context) error {
+	if err := d.checkIndex(); err != nil {
+		d.log.Warn("check of the index failed", "err", err)
+	}
 	ticker := time.NewTicker(upkeepEvery)
 	defer ticker.Stop()
 	last := time.Now()
