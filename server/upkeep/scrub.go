@@ -50,6 +50,7 @@ type Scrubber struct {
 
 	mu      sync.Mutex
 	walkers map[cluster.DiskID]*walker
+	opened  map[cluster.DiskID]bool // disks that were walked since New
 }
 
 // NewScrubber makes Dir and registers the metrics; Run does the work.
@@ -57,7 +58,7 @@ func NewScrubber(cfg ScrubberConfig) (*Scrubber, error) {
 	orElse(&cfg.Period, 30*24*time.Hour)
 	orElse(&cfg.Rate, 64<<20)
 	orElse(&cfg.Every, time.Second)
-	s := &Scrubber{cfg: cfg, walkers: map[cluster.DiskID]*walker{},
+	s := &Scrubber{cfg: cfg, walkers: map[cluster.DiskID]*walker{}, opened: map[cluster.DiskID]bool{},
 		bytes: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "bivalve_scrub_bytes_total", Help: "Bytes of shards that the scrub has verified."}),
 		damaged: prometheus.NewCounter(prometheus.CounterOpts{
@@ -79,7 +80,12 @@ func (s *Scrubber) Run(ctx context.Context) error {
 	perDisk(ctx, s.cfg.Every, s.cfg.Disks, func(ctx context.Context, d ScrubDisk) {
 		w := newWalker(s, d)
 		s.mu.Lock()
-		s.walkers[d.ID()] = w
+		if s.opened[d.ID()] {
+			// It was lost and is back. A damaged index may have hidden shards from
+			// what was walked so far.
+			w.state.rewind()
+		}
+		s.walkers[d.ID()], s.opened[d.ID()] = w, true
 		s.mu.Unlock()
 		w.run(ctx)
 		s.mu.Lock()

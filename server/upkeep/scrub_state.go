@@ -59,6 +59,13 @@ func (st *scrubState) begin(now time.Time, asked bool) {
 	*st = scrubState{Pass: st.Pass + 1, Started: now, Now: asked, Last: st.Last}
 }
 
+// rewind takes a pass that is under way back to its start, in the same time.
+func (st *scrubState) rewind() {
+	if !st.Done {
+		*st = scrubState{Pass: st.Pass, Started: st.Started, Now: st.Now, Last: st.Last}
+	}
+}
+
 // finish makes st a pass that is over.
 func (st *scrubState) finish(now time.Time) {
 	st.Done, st.Now = true, false

@@ -260,6 +260,43 @@ func TestScrubResumes(t *testing.T) {
 	}
 }
 
+// TestScrubOfDiskThatCameBack: its pass begins at the start again, within the same
+// time, for its index may have hidden shards.
+func TestScrubOfDiskThatCameBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newScrubDisk(8, 64, 100_000)
+		var mu sync.Mutex
+		there := true
+		s := scrubber(t, t.TempDir(), 100*time.Minute, d)
+		s.cfg.Disks = func() []ScrubDisk {
+			mu.Lock()
+			defer mu.Unlock()
+			if there {
+				return []ScrubDisk{d}
+			}
+			return nil
+		}
+		run(t, s.Run)
+		for _, now := range []bool{false, true} {
+			pass(45 * time.Minute)
+			mu.Lock()
+			there = now
+			mu.Unlock()
+			if p, ok := s.Progress(d.id); ok != !now || ok && (p.Fraction < 0.4 || p.Fraction > 0.6) {
+				t.Errorf("%v %+v", ok, p)
+			}
+		}
+		pass(30 * time.Second)
+		if p := progress(t, s, d); p.Last != nil || p.Shards > 400 {
+			t.Errorf("back: %+v", p)
+		}
+		pass(10 * time.Minute)
+		if p := progress(t, s, d); p.Last == nil || p.Last.Pass != 1 || p.Last.Shards != 512 {
+			t.Errorf("%+v", p)
+		}
+	})
+}
+
 // TestScrubUnreadableState begins anew.
 func TestScrubUnreadableState(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
