@@ -40,6 +40,8 @@ type Config struct {
 	// ReserveBytes stay free for deletes and compaction; 0 for the greater of
 	// 1 GiB and 5% of the file system, negative for none.
 	ReserveBytes int64
+	// Incarnation is the highest of this disk that the caller has seen, 0 if none.
+	Incarnation uint64
 	// CompactBytes is how many bytes of live shards compaction copies in a second, 0
 	// for 64 MiB.
 	CompactBytes int64

@@ -34,6 +34,7 @@ type Disk struct {
 	readers      chan struct{}        // a slot for each read under way
 	lossMu       sync.Mutex           // orders the closing of the next two
 	hung, lost   chan struct{}
+	loss         atomic.Pointer[Loss]
 	closed       atomic.Bool
 	users        sync.WaitGroup // calls that Close waits for
 	usersMu      sync.Mutex     // orders users.Add before Close's Wait
@@ -104,8 +105,15 @@ func (d *Disk) open() (err error) {
 	if _, _, err := d.space(); err != nil {
 		return err
 	}
+	if err := d.readLoss(); err != nil {
+		return err
+	}
+	losses, err := d.incarnate()
+	if err != nil {
+		return err
+	}
 	d.metrics = newMetrics(d)
-	return d.load()
+	return d.load(losses)
 }
 
 // sweepFiles removes the segment files that the manifest knows to be dead, and

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"testing"
 
 	"bivalve/cluster"
@@ -185,7 +186,10 @@ func TestEveryFlip(t *testing.T) {
 		err := errors.Join(s.flip(f.file, f.bit), look())
 		if f.what == partCopies && how != "open" {
 			// The other copy took its place.
-			if now, rerr := readFile(s.mem, f.file); rerr != nil || !bytes.Equal(now, s.files[f.file]) {
+			now, rerr := readFile(s.mem, f.file)
+			half := len(now) / 2
+			if rerr != nil || !bytes.Equal(now[:half], now[half:]) || // the manifest counts openings
+				filepath.Base(f.file) != manifestName && !bytes.Equal(now, s.files[f.file]) {
 				err = errors.Join(err, rerr, errors.New("it was not repaired"))
 			}
 		} else {
@@ -204,6 +208,9 @@ func TestEveryFlip(t *testing.T) {
 		if (f.what == partPayload || f.what == partPadding) && i%16 != 0 && !everyFlip {
 			continue
 		}
+		if (f.what == partHeader || f.what == partTomb) && i%3 != 0 && !everyFlip {
+			continue
+		}
 		// With its index it does nothing that the open disk did not.
 		if i%16 == 0 || f.what == partPage || f.what == partCopies || everyFlip {
 			check("opened again", f, func() error { return s.reopen(t, f.spot, s.index) })
@@ -211,6 +218,9 @@ func TestEveryFlip(t *testing.T) {
 		check("opened without its index", f, func() error { return s.reopen(t, f.spot, &memTable{}) })
 	}
 	for name, was := range s.files {
+		if filepath.Base(name) == manifestName {
+			continue // it counts openings
+		}
 		if now, err := readFile(s.mem, name); err != nil || !bytes.Equal(was, now) {
 			t.Errorf("%s is not as it was: %v", name, err)
 		}

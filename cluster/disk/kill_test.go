@@ -17,9 +17,9 @@ import (
 func TestRenameNotYetSynced(t *testing.T) {
 	for _, size := range []int{100, 100_000} {
 		mem := vfs.NewMemFS(1<<30, true)
-		renamed, dead := false, false
+		armed, renamed, dead := false, false, false
 		cfg := testConfig(t, vfs.Inject(mem, func(op vfs.Op, name string) (bool, error) {
-			renamed = renamed || op == vfs.OpRename && name == "/disk/"+manifestName
+			renamed = renamed || armed && op == vfs.OpRename && name == "/disk/"+manifestName
 			if dead = dead || renamed && op == vfs.OpSyncDir; dead {
 				return false, syscall.EIO
 			}
@@ -29,6 +29,7 @@ func TestRenameNotYetSynced(t *testing.T) {
 		plain.FS = mem
 		mustFormat(t, plain)
 		d := mustOpen(t, cfg)
+		armed = true
 		if err := d.Append(t.Context(), append(sampleShards(), disktest.Shard(disktest.Key(9, 9), size, 1))); !errors.Is(err, syscall.EIO) {
 			t.Fatal(err)
 		}

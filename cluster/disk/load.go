@@ -10,8 +10,9 @@ import (
 	"bivalve/cluster/disk/vfs"
 )
 
-// load opens the index and brings it up from the segments.
-func (d *Disk) load() error {
+// load opens the index and brings it up from the segments. lost says what is
+// known to be lost before.
+func (d *Disk) load(lost string) error {
 	meta, err := d.openTable()
 	if err != nil {
 		return err
@@ -27,10 +28,16 @@ func (d *Disk) load() error {
 		d.segments[ms.number] = s
 	}
 	r := &replay{d: d, tombs: map[cluster.ShardKey]uint64{}}
+	if lost != "" {
+		r.losses = append(r.losses, lost)
+	}
 	for _, ms := range d.manifest.segments {
 		if err := d.loadSegment(r, d.segments[ms.number], ms.length); err != nil {
 			return err
 		}
+	}
+	if err := d.noteLoss(r.losses); err != nil {
+		return err
 	}
 	if !meta.complete || r.damaged > 0 || d.index.count >= flushRows {
 		return d.checkpoint(true)
@@ -44,6 +51,7 @@ func (d *Disk) loadSegment(r *replay, s *segment, synced int64) error {
 	f, err := d.fs.OpenRead(s.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		d.log.Error("segment is missing; its shards are lost here", "segment", s.number, "shards", s.shards)
+		r.losses = append(r.losses, fmt.Sprintf("segment %d is missing", s.number))
 		d.shards -= s.shards
 		delete(d.segments, s.number)
 		return nil
@@ -77,6 +85,7 @@ func (d *Disk) loadOpenSegment(r *replay, s *segment, f vfs.File, synced int64) 
 	}
 	if end < committed || size < committed {
 		d.log.Error("segment was cut short; shards are lost here", "segment", s.number, "bytes", min(end, size), "committed", committed)
+		r.losses = append(r.losses, fmt.Sprintf("segment %d was cut at %d of %d bytes", s.number, min(end, size), committed))
 		damaged = true
 	}
 	s.end = max(s.end, end)

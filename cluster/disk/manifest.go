@@ -10,9 +10,11 @@ import (
 // manifest says which segments live. A segment file that it does not list is
 // dead, even if it is there: an unlink is not durable, this file is.
 type manifest struct {
-	owner    owner
-	next     uint64 // the number of the next segment; numbers are never used again
-	segments []manifestSegment
+	owner owner
+	// incarnation counts the openings of the disk, 48 bits.
+	incarnation uint64
+	next        uint64 // the number of the next segment; numbers are never used again
+	segments    []manifestSegment
 }
 
 type manifestSegment struct {
@@ -29,6 +31,8 @@ func (m *manifest) encode() []byte {
 	b := make([]byte, size)
 	putPage(b, magicManifest, m.owner)
 	le := binary.LittleEndian
+	le.PutUint32(b[10:], uint32(m.incarnation))
+	le.PutUint16(b[14:], uint16(m.incarnation>>32))
 	le.PutUint64(b[48:], m.next)
 	le.PutUint64(b[56:], uint64(len(m.segments)))
 	for i, s := range m.segments {
@@ -52,6 +56,7 @@ func parseManifest(b []byte) (manifest, error) {
 	}
 	le := binary.LittleEndian
 	m.owner, m.next = o, le.Uint64(b[48:])
+	m.incarnation = uint64(le.Uint32(b[10:])) | uint64(le.Uint16(b[14:]))<<32
 	n := le.Uint64(b[56:])
 	if n > uint64(len(b)-72)/manifestEntryBytes {
 		return m, fmt.Errorf("%w: manifest of %d segments in %d bytes", cluster.ErrCorrupt, n, len(b))

@@ -22,12 +22,17 @@ type replay struct {
 	torn []tornRecord
 	// damaged counts places before the durable mark that do not hold a record.
 	damaged int
+	// losses say in words what of it, or of whole segments, is lost.
+	losses []string
 }
 
 type tornRecord struct {
 	header header
 	off    int64
 }
+
+// maxReasons bounds the damage that is told one by one.
+const maxReasons = 16
 
 // flushRows is how many rows a rebuild gathers before it writes them away.
 const flushRows = 256 << 10
@@ -71,6 +76,9 @@ func (r *replay) segment(s *segment, f vfs.File, size, synced int64) (end, durab
 	}, func(from, to int64) {
 		if from < durable {
 			r.damaged++
+			if r.damaged <= maxReasons {
+				r.losses = append(r.losses, fmt.Sprintf("segment %d is damaged from %d to %d", s.number, from, to))
+			}
 			r.d.log.Error("segment is damaged", "segment", s.number, "from", from, "to", to)
 		} else {
 			r.torn = append(r.torn, voids(s.shape, from, to)...)

@@ -17,6 +17,7 @@ const (
 
 	magicIdentity = "BVDISK\x00\x01"
 	magicCanary   = "BVCANA\x00\x01"
+	magicLoss     = "BVLOSS\x00\x01"
 	magicSegment  = "BVSEGM\x00\x01"
 	magicManifest = "BVMANI\x00\x01"
 )

@@ -1,0 +1,123 @@
+package disk
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"bivalve/cluster"
+	"bivalve/cluster/disk/disktest"
+	"bivalve/cluster/disk/vfs"
+)
+
+func TestLossOfASegment(t *testing.T) {
+	cfg := testConfig(t, vfs.NewMemFS(1<<30, true))
+	cfg.SegmentBytes = 256 << 10
+	mustFormat(t, cfg)
+	d := mustOpen(t, cfg)
+	var shards []cluster.Shard
+	for i := range 200 {
+		shards = append(shards, disktest.Shard(disktest.Key(1, i), 5000, uint64(i)))
+		add(t, d, shards[i])
+	}
+	if d.Loss() != nil {
+		t.Fatal(d.Loss())
+	}
+	p, _, err := d.lookup(shards[0].Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := d.segments[p.segment].path
+	mustClose(t, d)
+	if err := cfg.FS.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // the note stays until the loss is made good
+		d = mustOpen(t, cfg)
+		if l := d.Loss(); l == nil || !strings.Contains(l.Reason, "is missing") {
+			t.Fatal(l)
+		}
+		mustClose(t, d)
+	}
+	d = mustOpen(t, cfg)
+	if d.Usage().Shards >= int64(len(shards)) {
+		t.Fatal("nothing is lost: the test shows nothing")
+	}
+	add(t, d, shards[:100]...) // what is there already counts as appended
+	add(t, d, shards[100:]...)
+	stale := &Loss{}
+	if err := d.Restored(stale); err != nil || d.Loss() == nil {
+		t.Fatal("another loss was forgotten", err)
+	}
+	if err := d.Restored(d.Loss()); err != nil || d.Loss() != nil {
+		t.Fatal(err)
+	}
+	mustClose(t, d)
+	d = mustOpen(t, cfg)
+	defer mustClose(t, d)
+	if d.Loss() != nil {
+		t.Fatal(d.Loss())
+	}
+	for _, s := range shards {
+		have(t, d, s)
+	}
+}
+
+// A header that is damaged where no index knows its key is a loss.
+func TestLossOfARecord(t *testing.T) {
+	cfg := testConfig(t, nil)
+	mustFormat(t, cfg)
+	d := mustOpen(t, cfg)
+	for i := range 10 {
+		add(t, d, disktest.Shard(disktest.Key(1, i), 5000, uint64(i)))
+	}
+	p, _, err := d.lookup(disktest.Key(1, 4))
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := d.segments[p.segment].path
+	mustClose(t, d)
+	flip(t, vfs.Real{}, path, p.offset+20)
+	d = mustOpen(t, cfg)
+	if d.Loss() != nil {
+		t.Fatal("the index knows what is there: ", d.Loss())
+	}
+	mustClose(t, d)
+	removeFile(t, filepath.Join(cfg.Dir, indexName))
+	d = mustOpen(t, cfg)
+	defer mustClose(t, d)
+	if l := d.Loss(); l == nil || !strings.Contains(l.Reason, "damaged from") {
+		t.Fatal(l)
+	}
+}
+
+// A disk that was put back to an earlier time is known by whoever has seen it
+// later.
+func TestRolledBack(t *testing.T) {
+	cfg := testConfig(t, vfs.NewMemFS(1<<30, true))
+	mustFormat(t, cfg)
+	var seen uint64
+	for i := range 3 {
+		d := mustOpen(t, cfg)
+		if d.Incarnation() != uint64(i+1) || d.Loss() != nil {
+			t.Fatal(d.Incarnation(), d.Loss())
+		}
+		seen = d.Incarnation()
+		mustClose(t, d)
+	}
+	cfg.Incarnation = seen + 5
+	d := mustOpen(t, cfg)
+	if l := d.Loss(); l == nil || d.Incarnation() != seen+6 {
+		t.Fatal(l, d.Incarnation())
+	}
+	mustClose(t, d)
+	cfg.Incarnation = seen + 6
+	d = mustOpen(t, cfg)
+	defer mustClose(t, d)
+	if d.Loss() == nil {
+		t.Fatal("forgotten by a restart")
+	}
+	if err := d.Restored(d.Loss()); err != nil {
+		t.Fatal(err)
+	}
+}
