@@ -41,8 +41,9 @@ type ScrubberConfig struct {
 // Scrubber verifies every shard of every local disk once in a period. A pass is
 // spread evenly over it, and is resumed where it was after a restart. It makes way
 // for clients by a simple rule: before each read it rests for as long as the one
-// before took, so that it never has more than half of a disk, and less of a busy
-// one, where reads take longer.
+// before took, so that it never has more than half of a disk; and when a page of
+// reads took more than twice as long as at the disk's best of late, somebody else is
+// at work, and it rests as many times longer as it was slower, up to ten times.
 type Scrubber struct {
 	cfg     ScrubberConfig
 	bytes   prometheus.Counter

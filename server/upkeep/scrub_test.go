@@ -53,7 +53,10 @@ func (d *scrubDisk) Scrub(ctx context.Context, pg cluster.PG, after *cluster.Sha
 		if err := pace(ctx, d.bytes); err != nil {
 			return page, err
 		}
-		sleep(ctx, d.took)
+		d.mu.Lock()
+		took := d.took
+		d.mu.Unlock()
+		sleep(ctx, took)
 		key := cluster.ShardKey{PG: pg, Chunk: uint32(i)}
 		d.mu.Lock()
 		err := d.err
@@ -326,6 +329,37 @@ func TestScrubRests(t *testing.T) {
 		pass(5 * time.Second)
 		if n := len(d.times()); n > 52 || n < 40 {
 			t.Errorf("%d reads of 50ms in 5s", n)
+		}
+	})
+}
+
+// TestScrubYields: while reads take far longer than at best, the disk is left alone
+// for nine tenths of the time; afterwards the scrub is back at its rate.
+func TestScrubYields(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newScrubDisk(1, 10_000, 100_000)
+		slow := func(took time.Duration) { d.mu.Lock(); d.took = took; d.mu.Unlock() }
+		slow(5 * time.Millisecond)
+		s := scrubber(t, t.TempDir(), 30*24*time.Hour, d)
+		run(t, s.Run)
+		synctest.Wait()
+		s.StartNow()
+		reads := func(during time.Duration) int {
+			before := len(d.times())
+			pass(during)
+			return len(d.times()) - before
+		}
+		if n := reads(30 * time.Second); n < 290 || n > 320 { // at 1 MiB/s
+			t.Errorf("%d reads in 30s of an idle disk", n)
+		}
+		slow(300 * time.Millisecond)
+		if n := reads(2 * time.Minute); n < 10 || n > 45 {
+			t.Errorf("%d reads of 300ms in 2m of a busy disk", n)
+		}
+		slow(5 * time.Millisecond)
+		pass(10 * time.Second)
+		if n := reads(30 * time.Second); n < 290 || n > 320 {
+			t.Errorf("%d reads in 30s of a disk that is idle again", n)
 		}
 	})
 }

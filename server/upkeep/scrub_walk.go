@@ -14,6 +14,7 @@ const (
 	scrubPage      = 250 * time.Millisecond
 	scrubPageMost  = 256
 	scrubRestMost  = 100 * time.Millisecond
+	scrubYieldMost = 10
 	scrubSaveEvery = 10 * time.Second
 	scrubRetry     = time.Minute // after a disk that could not be read
 )
@@ -28,7 +29,9 @@ type walker struct {
 	state scrubState
 	err   error // why the last page could not be read
 
-	saved time.Time // only for the goroutine of run
+	// Only for the goroutine of run.
+	saved time.Time
+	best  float64 // bytes in a second
 }
 
 func newWalker(s *Scrubber, d ScrubDisk) *walker {
@@ -124,7 +127,23 @@ func (w *walker) step(ctx context.Context) time.Duration {
 	if done || cfg.Now().Sub(w.saved) >= scrubSaveEvery {
 		w.save()
 	}
-	return min(left, spell(page.Bytes, rate)-cfg.Now().Sub(began))
+	took := cfg.Now().Sub(began)
+	return max(min(left, spell(page.Bytes, rate)-took), w.yield(page.Bytes, took))
+}
+
+// yield is how long to leave a busy disk alone: one that gave less than half of what
+// it gives at its best of late, as many times longer than the page took.
+func (w *walker) yield(bytes int64, took time.Duration) time.Duration {
+	if bytes == 0 || took <= 0 {
+		return 0
+	}
+	speed := float64(bytes) / took.Seconds()
+	w.best = max(w.best*0.99, speed)
+	slower := min(scrubYieldMost, w.best/speed)
+	if slower < 2 {
+		return 0
+	}
+	return time.Duration(slower * float64(took))
 }
 
 // advance moves the pass on; mu is held.
