@@ -118,6 +118,38 @@ func TestDiskGoesAndComesBack(t *testing.T) {
 	l.check("b1")
 }
 
+// TestDiskOfAnEarlierTime: a disk that is put back from a copy made before, as a
+// snapshot or a backup of the machine does, is known to lack what came later, and
+// has it again soon.
+func TestDiskOfAnEarlierTime(t *testing.T) {
+	r := servertest.Start(t, servertest.Options{DisksPerNode: 1, Logger: slog.New(slog.DiscardHandler)})
+	l := newLedger(t, r)
+	l.put("a1", "before")
+	disk := status(t, r, "a1").Nodes[0].Local.Disks[0]
+	r.Kill("a1")
+	fatal(t, os.CopyFS(disk.Path+".copy", os.DirFS(disk.Path)))
+	r.Start("a1")
+	r.WaitReady("a1")
+	for i := range 20 {
+		l.put("a1", fmt.Sprint("after", i))
+	}
+	had := status(t, r, "a1").Nodes[0].Local.Disks[0].Shards
+	r.Kill("a1")
+	fatal(t, errors.Join(os.RemoveAll(disk.Path), os.Rename(disk.Path+".copy", disk.Path)))
+	r.Start("a1")
+	r.WaitReady("a1")
+	l.check("a1")
+	r.Until("the disk has its shards again", func(context.Context) error {
+		d := status(t, r, "b1").Nodes[0].Local.Disks[0]
+		if d.Loss != "" || d.Shards != had {
+			return fmt.Errorf("%d of %d shards, loss %q, %+v", d.Shards, had, d.Loss, d.Restore)
+		}
+		return nil
+	})
+	l.check("a1")
+	l.check("b1")
+}
+
 // TestDisksOfTwoNodes of one zone are lost: the others know it, and every write
 // goes through.
 func TestDisksOfTwoNodes(t *testing.T) {

@@ -79,6 +79,9 @@ type DiskReport struct {
 
 	Stuck *upkeep.Stuck         `json:"stuck,omitempty"` // of the damaged, those that could not be mended yet
 	Scrub *upkeep.ScrubProgress `json:"scrub,omitempty"`
+
+	Loss    string                  `json:"loss,omitempty"` // what was lost here and is being rebuilt
+	Restore *upkeep.RestoreProgress `json:"restore,omitempty"`
 }
 
 // LocalReport is a node's replica of one metadata group.
@@ -226,6 +229,9 @@ func (n *Node) reportDisk(s *diskSlot) DiskReport {
 		State: s.judged(u.State), ReadP99: l.ReadP99, SyncP99: l.SyncP99}
 	if u.Failed != nil {
 		r.Failed = u.Failed.Error()
+	}
+	if l := d.Loss(); l != nil {
+		r.Loss = l.Reason
 	}
 	n.reportHealing(&r)
 	return r
