@@ -33,15 +33,15 @@ type meta struct {
 	txid                 uint64
 }
 
-// parseMeta checks one meta page; b begins with its header.
-func parseMeta(b []byte) (meta, error) {
+// parseMeta checks meta page id; b begins with its header.
+func parseMeta(b []byte, id uint64) (meta, error) {
 	if len(b) < headerBytes+metaBytes {
 		return meta{}, fmt.Errorf("meta page of %d bytes", len(b))
 	}
-	if f := order.Uint16(b[8:]); f != flagMeta {
-		return meta{}, fmt.Errorf("meta page has flags %#x", f)
+	if f := order.Uint16(b[8:]); f != flagMeta || order.Uint64(b) != id {
+		return meta{}, fmt.Errorf("meta page %d says that it is %d, with flags %#x", id, order.Uint64(b), f)
 	}
-	id, m := order.Uint64(b), b[headerBytes:]
+	m := b[headerBytes:]
 	h := fnv.New64a()
 	_, _ = h.Write(m[:56]) // a hash does not fail
 	if order.Uint32(m) != magic || order.Uint32(m[4:]) != fileVersion || order.Uint64(m[56:]) != h.Sum64() {
@@ -49,9 +49,6 @@ func parseMeta(b []byte) (meta, error) {
 	}
 	out := meta{pageSize: int(order.Uint32(m[8:])), root: order.Uint64(m[16:]), freelist: order.Uint64(m[32:]),
 		high: order.Uint64(m[40:]), txid: order.Uint64(m[48:])}
-	if id > 1 || out.txid%2 != id {
-		return meta{}, fmt.Errorf("meta page %d of transaction %d is in the wrong place", id, out.txid)
-	}
 	if out.pageSize < 512 || out.pageSize > 1<<20 || out.pageSize&(out.pageSize-1) != 0 {
 		return meta{}, fmt.Errorf("page size %d", out.pageSize)
 	}

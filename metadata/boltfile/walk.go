@@ -49,14 +49,14 @@ func (c *checker) metas() error {
 	if err := c.read(b[:], 0); err != nil {
 		return err
 	}
-	first, err := parseMeta(b[:])
+	first, err := parseMeta(b[:], 0)
 	if err != nil {
 		return damaged("%w", err)
 	}
 	if err := c.read(b[:], int64(first.pageSize)); err != nil {
 		return err
 	}
-	second, err := parseMeta(b[:])
+	second, err := parseMeta(b[:], 1)
 	if err != nil {
 		return damaged("%w", err)
 	}
