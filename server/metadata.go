@@ -51,7 +51,7 @@ func (n *Node) openMetadata() error {
 	}
 	n.host, err = replica.Open(replica.Config{
 		Replica: replica.ReplicaID(n.self.Replica), Dir: n.dataPath("incoming"), Log: log,
-		Transport: raftTransport{n}, NewStateMachine: n.openGroup,
+		Transport: raftTransport{n}, NewStateMachine: n.openGroup, RestoreStateMachine: n.restoreGroup,
 		Logger: n.logger, Registry: n.metrics,
 		PreferLeader: func(id replica.ReplicaID) bool {
 			m, ok := n.byReplica(id)
@@ -94,19 +94,31 @@ func (n *Node) openMetadata() error {
 	return err
 }
 
-// openGroup opens the state of one group; the root group's changes wake the
-// region watcher.
+// openGroup opens the state of one group.
 func (n *Node) openGroup(g replica.GroupID) (replica.StateMachine, error) {
-	var changed func()
-	if g == catalog.Root {
-		changed = func() {
-			select {
-			case n.rootChanged <- struct{}{}:
-			default: // a token is there already
-			}
+	return catalog.OpenStateMachine(n.groupPath(g), n.groupChanged(g))
+}
+
+// restoreGroup opens the state that a peer sent, in place of a damaged one.
+func (n *Node) restoreGroup(g replica.GroupID, image string) (replica.StateMachine, error) {
+	return catalog.RestoreStateMachine(n.groupPath(g), image, n.groupChanged(g))
+}
+
+func (n *Node) groupPath(g replica.GroupID) string {
+	return filepath.Join(n.dataPath("groups"), fmt.Sprintf("%d.db", g))
+}
+
+// groupChanged wakes the region watcher when the root group has changed.
+func (n *Node) groupChanged(g replica.GroupID) func() {
+	if g != catalog.Root {
+		return nil
+	}
+	return func() {
+		select {
+		case n.rootChanged <- struct{}{}:
+		default: // a token is there already
 		}
 	}
-	return catalog.OpenStateMachine(filepath.Join(n.dataPath("groups"), fmt.Sprintf("%d.db", g)), changed)
 }
 
 // foundGroups makes this node's replicas at its first start.

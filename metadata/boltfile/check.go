@@ -4,11 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"syscall"
 	"time"
 
 	"go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
 )
 
 var (
@@ -104,6 +106,16 @@ func SetAside(path string) error {
 		return err
 	}
 	return nil
+}
+
+// NoRoom tells whether a commit failed because a write found no room. bbolt then
+// has not come to the meta page that makes a transaction true: the file is as it
+// was, and the commit may be tried again. A sync that failed for whatever reason
+// is not among these, since nobody knows what it has left.
+func NoRoom(err error) bool {
+	var p *fs.PathError
+	return errors.Is(err, berrors.ErrMaxSizeReached) ||
+		errors.As(err, &p) && p.Op == "write" && (errors.Is(p.Err, syscall.ENOSPC) || errors.Is(p.Err, syscall.EDQUOT))
 }
 
 // Aside is where a damaged file is kept.

@@ -10,8 +10,6 @@ import (
 	"syscall"
 
 	"bivalve/metadata/boltfile"
-
-	berrors "go.etcd.io/bbolt/errors"
 )
 
 var (
@@ -50,12 +48,11 @@ func (ix *Index) failure() error {
 	return nil
 }
 
-// commitFailed sorts an error of a commit. bbolt writes a meta page last, and only
-// that page makes a transaction true; but after a failed sync nobody knows what
-// the disk holds, so only a lack of room leaves the file as it was.
+// commitFailed sorts an error of a commit: only a lack of room leaves the file as
+// it was.
 func commitFailed(err error) error {
 	kind := ErrDamaged
-	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, berrors.ErrMaxSizeReached) {
+	if boltfile.NoRoom(err) {
 		kind = ErrNoSpace
 	}
 	return fmt.Errorf("%w: commit: %w", kind, err)

@@ -47,6 +47,19 @@ var (
 	ErrQuery = errors.New("query failed")
 )
 
+// AbsentError: the group has a replica here that takes no part at present. It is
+// an ErrUnavailable; nothing was proposed, and another node may serve.
+type AbsentError struct {
+	Group GroupID
+	Role  Role
+	Why   error
+}
+
+func (e *AbsentError) Error() string {
+	return fmt.Sprintf("metadata group %d is %s on this node: %v", e.Group, e.Role, e.Why)
+}
+func (e *AbsentError) Is(target error) bool { return target == ErrUnavailable }
+
 // NotLeaderError says that nothing was proposed, and who leads if that is known.
 type NotLeaderError struct{ Leader ReplicaID }
 

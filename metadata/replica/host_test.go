@@ -72,7 +72,7 @@ func (r *region) open(id ReplicaID, dir string) *node {
 	}
 	cfg := Config{
 		Replica: id, Dir: filepath.Join(dir, "tmp"), Log: log, Tick: r.tick,
-		Transport: pipe{r, id}, NewStateMachine: r.newSM(dir),
+		Transport: pipe{r, id}, NewStateMachine: r.newSM(dir), RestoreStateMachine: restoreKVFile(dir),
 	}
 	if r.tune != nil {
 		r.tune(&cfg)

@@ -67,6 +67,9 @@ func (h *Host) drain(in batch) {
 		for _, g := range h.all() {
 			g.tick()
 		}
+		for _, a := range h.absentGroups() {
+			a.tick()
+		}
 	}
 	for _, m := range in.msgs {
 		h.step(m)
@@ -76,7 +79,7 @@ func (h *Host) drain(in batch) {
 	}
 	for _, p := range in.props {
 		if g := h.group(p.group); g == nil {
-			p.finish(nil, ErrNoGroup)
+			p.finish(nil, h.missing(p.group))
 		} else {
 			g.props = append(g.props, p)
 			g.dirty = true
@@ -84,7 +87,7 @@ func (h *Host) drain(in batch) {
 	}
 	for _, r := range in.reads {
 		if g := h.group(r.group); g == nil {
-			r.finish(ErrNoGroup)
+			r.finish(h.missing(r.group))
 		} else {
 			g.reads.add(r)
 			g.dirty = true
@@ -101,8 +104,17 @@ func (h *Host) drain(in batch) {
 // step gives raft one message from the network.
 func (h *Host) step(m groupMessage) {
 	g := h.group(m.group)
+	if g == nil {
+		if a := h.absentGroup(m.group); a != nil {
+			a.heard(m)
+		}
+	}
 	if g == nil || g.halted != nil || m.epoch != g.st.mark.Epoch {
 		h.metrics.dropped.WithLabelValues("stray").Inc()
+		return
+	}
+	if isWish(m.msg) {
+		g.grant(m.msg)
 		return
 	}
 	g.dirty = true
