@@ -140,3 +140,39 @@ func TestGroupStateDamagedAtRunTime(t *testing.T) {
 		}
 	}
 }
+
+// TestDamagedRaftLog: what a node has voted and acknowledged is damaged or gone. Its
+// metadata is held and the log left alone; its disks and its door serve on.
+func TestDamagedRaftLog(t *testing.T) {
+	r := servertest.Start(t, servertest.Options{NodesPerZone: 2})
+	l := newLedger(t, r)
+	l.put("a1", "before")
+	for node, harm := range map[cluster.NodeID]func(path string) error{
+		"a1": func(path string) error { return flip(path, 3*4096) },
+		"b2": os.Remove,
+	} {
+		path := filepath.Join(r.Data(node), "raft.db")
+		r.Stop(node)
+		fatal(t, harm(path))
+		before, _ := os.ReadFile(path)
+		r.Start(node)
+		r.WaitReady(node)
+		l.put(node, string(node))
+		l.check(node)
+		s := status(t, r, node)
+		for g := range replica.GroupID(3) {
+			if role, err := groupRole(s, node, g); err != nil || role != replica.RoleHeld {
+				t.Errorf("group %d of %s is %s: %v", g, node, role, err)
+			}
+		}
+		for _, n := range s.Nodes {
+			if n.ID == node && (n.Local == nil || len(n.Local.Disks) != 1 || n.Local.Disks[0].Shards == 0 || n.Local.Groups[0].Why == "") {
+				t.Errorf("%+v", n.Local)
+			}
+		}
+		if after, _ := os.ReadFile(path); !bytes.Equal(before, after) {
+			t.Errorf("the log of %s was written to", node)
+		}
+	}
+	l.check("a2")
+}

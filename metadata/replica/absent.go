@@ -1,6 +1,9 @@
 package replica
 
 import (
+	"errors"
+	"fmt"
+	"runtime/debug"
 	"slices"
 	"sync/atomic"
 )
@@ -124,6 +127,28 @@ func (h *Host) lose(g *group, role Role, why error) {
 		}
 		a.closing.Store(false)
 	})
+}
+
+// try runs f, which gives raft something to do for this group. raft panics when its
+// log fails it, or when it hears of entries that it has acknowledged and no longer
+// has, as after the log was replaced by an older copy. Then the group leaves: it
+// must not vote on what it has forgotten.
+func (g *group) try(f func()) {
+	defer func() {
+		p := recover()
+		if p == nil {
+			return
+		}
+		why := g.st.err
+		if why == nil {
+			why = fmt.Errorf("raft: %v: %w", p, ErrCorrupt)
+			g.h.cfg.Logger.Debug("raft gave up", "group", uint32(g.id), "stack", string(debug.Stack()))
+		}
+		if errors.Is(why, ErrCorrupt) {
+			g.h.lose(g, RoleHeld, why)
+		}
+	}()
+	f()
 }
 
 // background runs f beside the loop. Run waits for it.
