@@ -93,7 +93,11 @@ type tables struct {
 // snapshot from a peer.
 func Open(path string) (*Index, error) {
 	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
-		if err := boltfile.Create(path); err != nil {
+		err := boltfile.Create(path)
+		if boltfile.NoRoom(err) {
+			err = fmt.Errorf("%w: %w", ErrNoSpace, err)
+		}
+		if err != nil {
 			return nil, fmt.Errorf("index %s: %w", path, err)
 		}
 	}

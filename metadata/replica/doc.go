@@ -25,6 +25,8 @@
 //   - The log holds what this replica has voted and acknowledged, which nobody
 //     else knows. What of it is damaged is never cut away or made anew, and the
 //     groups that it concerns stay absent until the replica is replaced.
+//   - A full disk loses nothing: the log's turn is tried again until there is room
+//     (stall.go), a state is opened again from what is durable.
 //   - Entries reach the state machine in order, once, after they are committed
 //     and saved locally. The log is cut only at or below what the state machine
 //     holds durably, so a crash is repaired by applying the log again.

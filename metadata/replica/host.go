@@ -35,8 +35,12 @@ type Host struct {
 	guests   sync.WaitGroup // callers from outside that open files
 	receives chan struct{}  // snapshots coming in at once
 
-	turnNo uint64 // only the loop
-	out    sender // only the loop
+	stalled atomic.Pointer[error] // why the log takes nothing at present
+
+	// Only the loop.
+	turnNo uint64
+	out    sender
+	stall  stall
 }
 
 // Open reads the log store and opens the state machine of every group in it. What

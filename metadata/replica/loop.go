@@ -33,19 +33,21 @@ type ready struct {
 func (h *Host) turn() (more bool, err error) {
 	h.turnNo++
 	h.metrics.turns.Inc()
-	h.drain(h.in.take())
-	work, sync := h.collect()
+	if h.waiting() {
+		return false, nil
+	}
+	work, sync := h.stall.work, h.stall.sync
+	if work == nil {
+		h.drain(h.in.take())
+		work, sync = h.collect()
+	}
 	if len(work) == 0 {
 		return false, h.storageError()
 	}
-	if err := h.save(work, sync); errors.Is(err, ErrCorrupt) {
-		for _, g := range h.all() {
-			h.lose(g, RoleHeld, err)
-		}
-		return false, nil
-	} else if err != nil {
-		return false, err
+	if err := h.save(work, sync); err != nil {
+		return false, h.saveFailed(work, sync, err)
 	}
+	h.goOn()
 	h.send(work)
 	for i := range work {
 		w := &work[i]

@@ -62,6 +62,9 @@ func (h *Host) await(ctx context.Context, p *proposal) ([]byte, error) {
 	if h.group(p.group) == nil {
 		return nil, h.missing(p.group)
 	}
+	if err := h.standing(); err != nil {
+		return nil, fmt.Errorf("group %d: %w", p.group, err)
+	}
 	if !h.in.addProposal(p) {
 		h.metrics.proposals.WithLabelValues("dropped").Inc()
 		return nil, fmt.Errorf("group %d: too many proposals wait: %w", p.group, ErrDropped)

@@ -36,6 +36,9 @@ func (h *Host) ReadIndex(ctx context.Context, g GroupID) error {
 	if h.group(g) == nil {
 		return h.missing(g)
 	}
+	if err := h.standing(); err != nil {
+		return fmt.Errorf("group %d: %w", g, err)
+	}
 	if h.cfg.hooks.localReads {
 		return nil
 	}

@@ -26,6 +26,9 @@ func (h *Host) Status() []GroupStatus {
 		s := *g.status.Load()
 		s.Applied = g.ap.applied.Load().Index
 		s.Durable = g.ap.durable.Load().Index
+		if err := h.standing(); err != nil {
+			s.Role, s.Halted = RoleNoSpace, err
+		}
 		out = append(out, s)
 	}
 	slices.SortFunc(out, func(a, b GroupStatus) int { return int(int64(a.Group) - int64(b.Group)) })
