@@ -293,3 +293,50 @@ func TestNoSpace(t *testing.T) {
 		t.Fatal("the file is not as it was before the commit")
 	}
 }
+
+// On a real file system that is full; see replica's test of the same name.
+func TestIndexOnAFullDisk(t *testing.T) {
+	base := os.Getenv("BIVALVE_SMALL_DIR")
+	if base == "" {
+		t.Skip("BIVALVE_SMALL_DIR is not set")
+	}
+	dir, err := os.MkdirTemp(base, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	h := &harness{t: t, dir: dir, rng: rand.New(rand.NewPCG(1, 2))}
+	filler := filepath.Join(dir, "filler")
+	h.must(os.WriteFile(filler, make([]byte, 8<<20), 0o600))
+	h.open()
+	flushed, want := uint64(0), dump(t, h.ix)
+	for err == nil {
+		for range 60 {
+			v := version(fmt.Sprint("k", h.next), "e")
+			v.Inline = make([]byte, 8000)
+			h.must(h.do(metadata.CmdPutVersion, metadata.PutVersion{Version: v}))
+		}
+		if _, err = h.ix.Flush(); err == nil {
+			flushed, want = h.next, dump(t, h.ix)
+		}
+	}
+	if !errors.Is(err, ErrNoSpace) {
+		t.Fatal(err)
+	}
+	h.must(h.ix.Close())
+	h.open() // while it is full
+	if got := dump(t, h.ix); got != want {
+		t.Fatal("the file is not as it was before the commit")
+	}
+	h.must(os.Remove(filler))
+	_, err = h.ix.ApplyBatch(h.log[flushed:], nil) // as the raft log does
+	h.must(err)
+	want = dump(t, h.ix)
+	h.must(h.ix.Close())
+	h.open()
+	if got := dump(t, h.ix); got != want || h.ix.Applied().Index != h.next {
+		t.Fatal("lost")
+	}
+	h.must(h.ix.Close())
+	t.Logf("full behind entry %d", flushed)
+}

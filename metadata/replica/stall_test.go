@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -151,4 +152,63 @@ func TestNoRoomForAState(t *testing.T) {
 		return false
 	})
 	l.end(t, victim)
+}
+
+// On a real file system that is full. BIVALVE_SMALL_DIR names a folder on one of
+// some ten megabytes, as of: mount -t tmpfs -o size=24m tmpfs DIR
+func TestBoltLogOnAFullDisk(t *testing.T) {
+	dir := os.Getenv("BIVALVE_SMALL_DIR")
+	if dir == "" {
+		t.Skip("BIVALVE_SMALL_DIR is not set")
+	}
+	dir, err := os.MkdirTemp(dir, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	filler := filepath.Join(dir, "filler")
+	if err := os.WriteFile(filler, make([]byte, 8<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "raft.db")
+	l, m := openBolt(t, path), newMemLog()
+	var failed Update
+	for at := uint64(1); ; at += 16 {
+		u := Update{Group: 3, HardState: hardState(1, 1, at-1), Entries: entriesAt(1, at, 16)}
+		for _, e := range u.Entries {
+			e.Data = make([]byte, 32<<10)
+		}
+		if err := l.Save([]Update{u}, true); errors.Is(err, ErrNoSpace) {
+			failed = u
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		if err := m.Save([]Update{u}, true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 3 {
+		if err := l.Save([]Update{failed}, true); !errors.Is(err, ErrNoSpace) {
+			t.Fatal(err)
+		}
+	}
+	if err := sameLog(l, m); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Close(); err != nil && !errors.Is(err, ErrNoSpace) {
+		t.Fatal(err)
+	}
+	l = openBolt(t, path) // a start on a full disk
+	if err := errors.Join(sameLog(l, m), os.Remove(filler)); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(l.Save([]Update{failed}, true), m.Save([]Update{failed}, true), sameLog(l, m), l.Close()); err != nil {
+		t.Fatal(err)
+	}
+	l = openBolt(t, path)
+	if err := errors.Join(sameLog(l, m), l.Close()); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("full at entry %d", failed.Entries[0].GetIndex())
 }
