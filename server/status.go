@@ -92,6 +92,7 @@ type LocalReport struct {
 	Commit  uint64          `json:"commit"`
 	Applied uint64          `json:"applied"`
 	Durable uint64          `json:"durable"`
+	Why     string          `json:"why,omitempty"` // it takes no part, if so
 }
 
 // GroupReport is one metadata group of the region; group 0 is the root group.
@@ -201,8 +202,11 @@ func (n *Node) localStatusJSON() ([]byte, error) {
 		local.Disks = append(local.Disks, n.reportDisk(slot))
 	}
 	for _, g := range n.host.Status() {
-		local.Groups = append(local.Groups, LocalReport{Group: g.Group, Role: g.Role, Term: g.Term,
-			Commit: g.Commit, Applied: g.Applied, Durable: g.Durable})
+		r := LocalReport{Group: g.Group, Role: g.Role, Term: g.Term, Commit: g.Commit, Applied: g.Applied, Durable: g.Durable}
+		if g.Halted != nil {
+			r.Why = g.Halted.Error()
+		}
+		local.Groups = append(local.Groups, r)
 	}
 	return json.Marshal(local)
 }
