@@ -41,7 +41,11 @@ func (n *Node) openDisks() error {
 				}
 			}
 		}
-		slot := &diskSlot{dir: dir, logger: cfg.Logger, open: func() (*disk.Disk, error) { return disk.Open(cfg) }}
+		slot := &diskSlot{dir: dir, logger: cfg.Logger, open: func(expected cluster.DiskID) (*disk.Disk, error) {
+			cfg := cfg
+			cfg.ID = expected
+			return disk.Open(cfg)
+		}}
 		n.slots = append(n.slots, slot)
 		n.closers = append(n.closers, slot.Close)
 		if err := slot.take(); err != nil && first {
