@@ -42,7 +42,9 @@ func (n *Node) openDisks() error {
 				}
 			}
 		}
-		slot := &diskSlot{dir: dir, logger: cfg.Logger, open: func() (*disk.Disk, error) {
+		slot := &diskSlot{dir: dir, logger: cfg.Logger, open: func(expected cluster.DiskID) (*disk.Disk, error) {
+			cfg := cfg
+			cfg.ID = expected
 			d, err := disk.Open(cfg)
 			if err == nil {
 				seen.keep(d.ID(), d.Incarnation())

@@ -2,12 +2,16 @@ package server_test
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"bivalve/cluster"
 	"bivalve/cluster/disk"
@@ -148,6 +152,58 @@ func TestDiskOfAnEarlierTime(t *testing.T) {
 	})
 	l.check("a1")
 	l.check("b1")
+}
+
+// TestAnotherDiskInItsPlace: a disk of the same region that turns up where another
+// was is not opened, and nothing is written to it.
+func TestAnotherDiskInItsPlace(t *testing.T) {
+	r := servertest.Start(t, servertest.Options{DisksPerNode: 2, Logger: slog.New(slog.DiscardHandler)})
+	l := newLedger(t, r)
+	l.put("a1", "before")
+	st := status(t, r, "a1")
+	lost := st.Nodes[0].Local.Disks[0]
+	var region [16]byte
+	raw, err := hex.DecodeString(st.Cluster)
+	fatal(t, err)
+	copy(region[:], raw)
+	other := filepath.Join(t.TempDir(), "other")
+	id, err := disk.Format(disk.Config{Dir: other, Cluster: region})
+	fatal(t, err)
+	before := modified(t, other)
+	fatal(t, os.Rename(lost.Path, lost.Path+".away"))
+	fatal(t, os.Symlink(other, lost.Path))
+	r.Until("the disk is missed and the other is named", func(context.Context) error {
+		if got := status(t, r, "b1").Nodes[0].Local.Disks[0]; got.State != disk.StateMissing || !strings.Contains(got.Failed, id.String()) {
+			return fmt.Errorf("disk is %q: %s", got.State, got.Failed)
+		}
+		return nil
+	})
+	if after := modified(t, other); !maps.Equal(before, after) {
+		t.Errorf("%v, then %v", before, after)
+	}
+	fatal(t, os.Remove(lost.Path))
+	fatal(t, os.Rename(lost.Path+".away", lost.Path))
+	r.Until("the disk is back", func(context.Context) error {
+		if got := status(t, r, "b1").Nodes[0].Local.Disks[0]; got.State != disk.StateOK {
+			return fmt.Errorf("disk is %q: %s", got.State, got.Failed)
+		}
+		return nil
+	})
+	l.check("a1")
+}
+
+// modified is when each file in a directory was written last.
+func modified(t *testing.T, dir string) map[string]time.Time {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	fatal(t, err)
+	out := map[string]time.Time{}
+	for _, e := range entries {
+		info, err := e.Info()
+		fatal(t, err)
+		out[e.Name()] = info.ModTime()
+	}
+	return out
 }
 
 // TestDisksOfTwoNodes of one zone are lost: the others know it, and every write

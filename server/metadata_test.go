@@ -76,7 +76,7 @@ func TestDamagedGroupState(t *testing.T) {
 	l.check("b1")
 }
 
-// flip turns a bit of every byte at and behind at, up to the next 16.
+// flipBit turns a bit of every byte at and behind at, up to the next 16.
 func flipBit(path string, at int64) error {
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
