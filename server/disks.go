@@ -26,10 +26,11 @@ func (n *Node) openDisks() error {
 	if err != nil {
 		return err
 	}
+	seen := openIncarnations(n.dataPath("disks.json"), n.logger)
 	for _, dir := range n.cfg.Disks {
 		cfg := disk.Config{Dir: dir, Cluster: n.file.ClusterID(), Logger: n.logger.With("path", dir),
 			Registry:     prometheus.WrapRegistererWith(prometheus.Labels{"path": dir}, n.metrics),
-			SegmentBytes: int64(n.cfg.Limits.Segment), ReserveBytes: int64(n.cfg.Limits.DiskReserve)}
+			SegmentBytes: int64(n.cfg.Limits.Segment), ReserveBytes: int64(n.cfg.Limits.DiskReserve), Incarnation: seen.of}
 		if first {
 			empty, err := isEmpty(dir)
 			if err != nil {
@@ -41,7 +42,15 @@ func (n *Node) openDisks() error {
 				}
 			}
 		}
-		slot := &diskSlot{dir: dir, logger: cfg.Logger, open: func() (*disk.Disk, error) { return disk.Open(cfg) }}
+		slot := &diskSlot{dir: dir, logger: cfg.Logger, open: func(expected cluster.DiskID) (*disk.Disk, error) {
+			cfg := cfg
+			cfg.ID = expected
+			d, err := disk.Open(cfg)
+			if err == nil {
+				seen.keep(d.ID(), d.Incarnation())
+			}
+			return d, err
+		}}
 		n.slots = append(n.slots, slot)
 		n.closers = append(n.closers, slot.Close)
 		if err := slot.take(); err != nil && first {

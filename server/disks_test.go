@@ -2,12 +2,16 @@ package server_test
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"bivalve/cluster"
 	"bivalve/cluster/disk"
@@ -116,6 +120,90 @@ func TestDiskGoesAndComesBack(t *testing.T) {
 	l.put("a1", "after")
 	l.check("a1")
 	l.check("b1")
+}
+
+// TestDiskOfAnEarlierTime: a disk that is put back from a copy made before, as a
+// snapshot or a backup of the machine does, is known to lack what came later, and
+// has it again soon.
+func TestDiskOfAnEarlierTime(t *testing.T) {
+	r := servertest.Start(t, servertest.Options{DisksPerNode: 1, Logger: slog.New(slog.DiscardHandler)})
+	l := newLedger(t, r)
+	l.put("a1", "before")
+	disk := status(t, r, "a1").Nodes[0].Local.Disks[0]
+	r.Kill("a1")
+	fatal(t, os.CopyFS(disk.Path+".copy", os.DirFS(disk.Path)))
+	r.Start("a1")
+	r.WaitReady("a1")
+	for i := range 20 {
+		l.put("a1", fmt.Sprint("after", i))
+	}
+	had := status(t, r, "a1").Nodes[0].Local.Disks[0].Shards
+	r.Kill("a1")
+	fatal(t, errors.Join(os.RemoveAll(disk.Path), os.Rename(disk.Path+".copy", disk.Path)))
+	r.Start("a1")
+	r.WaitReady("a1")
+	l.check("a1")
+	r.Until("the disk has its shards again", func(context.Context) error {
+		d := status(t, r, "b1").Nodes[0].Local.Disks[0]
+		if d.Loss != "" || d.Shards != had {
+			return fmt.Errorf("%d of %d shards, loss %q, %+v", d.Shards, had, d.Loss, d.Restore)
+		}
+		return nil
+	})
+	l.check("a1")
+	l.check("b1")
+}
+
+// TestAnotherDiskInItsPlace: a disk of the same region that turns up where another
+// was is not opened, and nothing is written to it.
+func TestAnotherDiskInItsPlace(t *testing.T) {
+	r := servertest.Start(t, servertest.Options{DisksPerNode: 2, Logger: slog.New(slog.DiscardHandler)})
+	l := newLedger(t, r)
+	l.put("a1", "before")
+	st := status(t, r, "a1")
+	lost := st.Nodes[0].Local.Disks[0]
+	var region [16]byte
+	raw, err := hex.DecodeString(st.Cluster)
+	fatal(t, err)
+	copy(region[:], raw)
+	other := filepath.Join(t.TempDir(), "other")
+	id, err := disk.Format(disk.Config{Dir: other, Cluster: region})
+	fatal(t, err)
+	before := modified(t, other)
+	fatal(t, os.Rename(lost.Path, lost.Path+".away"))
+	fatal(t, os.Symlink(other, lost.Path))
+	r.Until("the disk is missed and the other is named", func(context.Context) error {
+		if got := status(t, r, "b1").Nodes[0].Local.Disks[0]; got.State != disk.StateMissing || !strings.Contains(got.Failed, id.String()) {
+			return fmt.Errorf("disk is %q: %s", got.State, got.Failed)
+		}
+		return nil
+	})
+	if after := modified(t, other); !maps.Equal(before, after) {
+		t.Errorf("%v, then %v", before, after)
+	}
+	fatal(t, os.Remove(lost.Path))
+	fatal(t, os.Rename(lost.Path+".away", lost.Path))
+	r.Until("the disk is back", func(context.Context) error {
+		if got := status(t, r, "b1").Nodes[0].Local.Disks[0]; got.State != disk.StateOK {
+			return fmt.Errorf("disk is %q: %s", got.State, got.Failed)
+		}
+		return nil
+	})
+	l.check("a1")
+}
+
+// modified is when each file in a directory was written last.
+func modified(t *testing.T, dir string) map[string]time.Time {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	fatal(t, err)
+	out := map[string]time.Time{}
+	for _, e := range entries {
+		info, err := e.Info()
+		fatal(t, err)
+		out[e.Name()] = info.ModTime()
+	}
+	return out
 }
 
 // TestDisksOfTwoNodes of one zone are lost: the others know it, and every write

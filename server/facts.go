@@ -81,7 +81,7 @@ func (n *Node) upkeep() []func(context.Context) error {
 		return tasks
 	}
 	grace := time.Duration(n.cfg.GarbageGrace)
-	return append(tasks, n.checks.Run, n.mender.Run, n.scrubber.Run, (&upkeep.Reclaimer{Queue: n.catalog, Blobs: n.store, Partitions: n.file.Partitions,
+	return append(tasks, n.checks.Run, n.mender.Run, n.restorer.Run, n.scrubber.Run, (&upkeep.Reclaimer{Queue: n.catalog, Blobs: n.store, Partitions: n.file.Partitions,
 		Leads: n.leads, Grace: grace, Every: min(30*time.Second, max(time.Second, grace/4)),
 		Logger: n.logger, Registry: n.metrics, Now: time.Now}).Run)
 }

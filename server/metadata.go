@@ -47,13 +47,17 @@ func (n *Node) openMetadata() error {
 			return err
 		}
 	}
-	log, err := replica.OpenBoltLog(n.dataPath("raft.db"))
+	first, err := n.bootstrapping()
+	if err != nil {
+		return err
+	}
+	log, noLog, err := n.openLog(first)
 	if err != nil {
 		return err
 	}
 	n.host, err = replica.Open(replica.Config{
 		Replica: replica.ReplicaID(n.self.Replica), Dir: n.dataPath("incoming"), Log: log,
-		Transport: raftTransport{n}, NewStateMachine: n.openGroup,
+		Transport: raftTransport{n}, NewStateMachine: n.openGroup, RestoreStateMachine: n.restoreGroup,
 		Logger: n.logger, Registry: n.metrics,
 		PreferLeader: func(id replica.ReplicaID) bool {
 			m, ok := n.byReplica(id)
@@ -64,7 +68,7 @@ func (n *Node) openMetadata() error {
 		return errors.Join(err, log.Close())
 	}
 	n.closers = append(n.closers, n.host.Close)
-	if err := n.foundGroups(); err != nil {
+	if err := n.foundGroups(first, noLog); err != nil {
 		return err
 	}
 	n.router, err = replica.NewRouter(replica.RouterConfig{
@@ -96,27 +100,54 @@ func (n *Node) openMetadata() error {
 	return err
 }
 
-// openGroup opens the state of one group; the root group's changes wake the
-// region watcher.
+// openGroup opens the state of one group.
 func (n *Node) openGroup(g replica.GroupID) (replica.StateMachine, error) {
-	var changed func()
-	if g == catalog.Root {
-		changed = func() {
-			select {
-			case n.rootChanged <- struct{}{}:
-			default: // a token is there already
-			}
-		}
-	}
-	return catalog.OpenStateMachine(filepath.Join(n.dataPath("groups"), fmt.Sprintf("%d.db", g)), changed)
+	return catalog.OpenStateMachine(n.groupPath(g), n.groupChanged(g))
 }
 
-// foundGroups makes this node's replicas at its first start.
-func (n *Node) foundGroups() error {
-	first, err := n.bootstrapping()
-	if err != nil {
-		return err
+// restoreGroup opens the state that a peer sent, in place of a damaged one.
+func (n *Node) restoreGroup(g replica.GroupID, image string) (replica.StateMachine, error) {
+	return catalog.RestoreStateMachine(n.groupPath(g), image, n.groupChanged(g))
+}
+
+func (n *Node) groupPath(g replica.GroupID) string {
+	return filepath.Join(n.dataPath("groups"), fmt.Sprintf("%d.db", g))
+}
+
+// groupChanged wakes the region watcher when the root group has changed.
+func (n *Node) groupChanged(g replica.GroupID) func() {
+	if g != catalog.Root {
+		return nil
 	}
+	return func() {
+		select {
+		case n.rootChanged <- struct{}{}:
+		default: // a token is there already
+		}
+	}
+}
+
+// openLog opens the raft log. One that is damaged or gone held what this node has
+// voted and acknowledged: it is left as it is, and the node goes on without any
+// metadata of its own, its disks served and its requests answered by the others.
+func (n *Node) openLog(first bool) (log replica.LogStore, noLog, err error) {
+	path := n.dataPath("raft.db")
+	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) && !first {
+		noLog = fmt.Errorf("%s is missing", path)
+	} else if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, nil, err
+	} else if log, err := replica.OpenBoltLog(path); err == nil {
+		return log, nil, nil
+	} else if noLog = err; !errors.Is(err, replica.ErrCorrupt) {
+		return nil, nil, err
+	}
+	return replica.NoLog(noLog), noLog, nil
+}
+
+// foundGroups makes this node's replicas at its first start. Later, a group that is
+// not there was lost (noLog says why, if all were): it must not be made again, for
+// this node would vote against promises that it no longer remembers.
+func (n *Node) foundGroups(first bool, noLog error) error {
 	have := map[replica.GroupID]bool{}
 	for _, g := range n.host.Groups() {
 		have[g] = true
@@ -129,14 +160,21 @@ func (n *Node) foundGroups() error {
 		switch {
 		case have[g]:
 			continue
-		case !first:
-			return fmt.Errorf("%s holds no replica of metadata group %d: the node's metadata was lost; it must not vote under its old identity again", n.cfg.Data, g)
+		case noLog != nil || !first:
+			why := noLog
+			if why == nil {
+				why = fmt.Errorf("%s has no log of it: it was lost", n.dataPath("raft.db"))
+			}
+			if err := n.host.Hold(g, why); err != nil {
+				return fmt.Errorf("metadata group %d: %w", g, err)
+			}
+			continue
 		}
 		if err := n.host.Bootstrap(g, voters, learners); err != nil && !errors.Is(err, replica.ErrExists) {
 			return fmt.Errorf("found metadata group %d: %w", g, err)
 		}
 	}
-	if !first {
+	if !first || noLog != nil {
 		return nil
 	}
 	if err := os.Remove(n.dataPath(bootstrapMark)); err != nil {

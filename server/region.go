@@ -1,11 +1,13 @@
 package server
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
+	"time"
 
 	"bivalve/cluster"
 	"bivalve/metadata"
@@ -144,9 +146,18 @@ func (r *Region) notify() {
 	r.mu.Unlock()
 }
 
-// refresh reads this node's copy of the root group.
+// askOthers is how long a node whose own copy of the root group is away waits for
+// another's.
+const askOthers = 2 * time.Second
+
+// refresh reads this node's copy of the root group, or that of another.
 func (r *Region) refresh() error {
 	values, err := r.catalog.GetConfigLocal("")
+	if err != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), askOthers)
+		defer cancel()
+		values, err = r.catalog.GetConfig(ctx, "")
+	}
 	if err != nil {
 		return err
 	}

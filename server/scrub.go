@@ -44,6 +44,18 @@ func (n *Node) openHealing() (err error) {
 	if err != nil {
 		return err
 	}
+	n.restorer, err = upkeep.NewRestorer(upkeep.RestorerConfig{
+		Disks: func() (out []upkeep.RestoreDisk) {
+			for _, d := range n.disks() {
+				out = append(out, d)
+			}
+			return out
+		},
+		Lists: n.allShards(), Mender: n.mender, Logger: n.logger, Registry: n.metrics, Now: time.Now,
+	})
+	if err != nil {
+		return err
+	}
 	n.scrubber, err = upkeep.NewScrubber(upkeep.ScrubberConfig{
 		Disks: func() (out []upkeep.ScrubDisk) {
 			for _, d := range n.disks() {
@@ -122,6 +134,9 @@ func (n *Node) startScrubJSON() ([]byte, error) {
 func (n *Node) reportHealing(r *DiskReport) {
 	if s := n.mender.Stuck(r.ID); s.Shards > 0 {
 		r.Stuck = &s
+	}
+	if p, ok := n.restorer.Progress(r.ID); ok {
+		r.Restore = &p
 	}
 	if p, ok := n.scrubber.Progress(r.ID); ok {
 		r.Scrub = &p

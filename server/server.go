@@ -61,7 +61,8 @@ type Node struct {
 	damage      *damageLog
 	checks      *checks
 	mender      *upkeep.Mender   // nil without disks,
-	scrubber    *upkeep.Scrubber // and so is this
+	scrubber    *upkeep.Scrubber // and so are these
+	restorer    *upkeep.Restorer
 	listeners   map[string]net.Listener
 	closers     []func() error // in the order of building
 }

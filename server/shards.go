@@ -124,6 +124,13 @@ func (a allShards) ReadShard(ctx context.Context, to cluster.NodeID, id cluster.
 	return a.remote.ReadShard(ctx, to, id, key, r, dst)
 }
 
+func (a allShards) ListShards(ctx context.Context, to cluster.NodeID, id cluster.DiskID, pg cluster.PG, after *cluster.ShardKey, limit int) ([]cluster.ShardInfo, error) {
+	if to == a.self {
+		return a.local.ListShards(ctx, id, pg, after, limit)
+	}
+	return a.remote.ListShards(ctx, to, id, pg, after, limit)
+}
+
 func (a allShards) DeleteShards(ctx context.Context, to cluster.NodeID, id cluster.DiskID, keys []cluster.ShardKey) error {
 	if to == a.self {
 		return a.local.DeleteShards(ctx, id, keys)

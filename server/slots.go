@@ -28,7 +28,7 @@ const (
 // with a damaged index.
 type diskSlot struct {
 	dir    string
-	open   func() (*disk.Disk, error)
+	open   func(expected cluster.DiskID) (*disk.Disk, error) // zero: whichever is there
 	logger *slog.Logger
 
 	mu    sync.RWMutex
@@ -58,9 +58,13 @@ func (s *diskSlot) holds(id cluster.DiskID) bool {
 	return s.id == id && !id.IsZero()
 }
 
-// take opens the disk.
+// take opens the disk. Once one was here it must be that one: another of the same
+// cluster belongs elsewhere, and opening it would write to it.
 func (s *diskSlot) take() error {
-	d, err := s.open()
+	s.mu.RLock()
+	expected := s.id
+	s.mu.RUnlock()
+	d, err := s.open(expected)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err != nil {
@@ -68,7 +72,7 @@ func (s *diskSlot) take() error {
 			s.logger.Error("a disk is out of service", "err", err)
 		}
 		s.why, s.state = err, disk.StateFailed
-		if errors.Is(err, fs.ErrNotExist) {
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, cluster.ErrInvalid) {
 			s.state = disk.StateMissing
 		}
 		return err

@@ -79,6 +79,9 @@ type DiskReport struct {
 
 	Stuck *upkeep.Stuck         `json:"stuck,omitempty"` // of the damaged, those that could not be mended yet
 	Scrub *upkeep.ScrubProgress `json:"scrub,omitempty"`
+
+	Loss    string                  `json:"loss,omitempty"` // what was lost here and is being rebuilt
+	Restore *upkeep.RestoreProgress `json:"restore,omitempty"`
 }
 
 // LocalReport is a node's replica of one metadata group.
@@ -89,6 +92,7 @@ type LocalReport struct {
 	Commit  uint64          `json:"commit"`
 	Applied uint64          `json:"applied"`
 	Durable uint64          `json:"durable"`
+	Why     string          `json:"why,omitempty"` // it takes no part, if so
 }
 
 // GroupReport is one metadata group of the region; group 0 is the root group.
@@ -198,8 +202,11 @@ func (n *Node) localStatusJSON() ([]byte, error) {
 		local.Disks = append(local.Disks, n.reportDisk(slot))
 	}
 	for _, g := range n.host.Status() {
-		local.Groups = append(local.Groups, LocalReport{Group: g.Group, Role: g.Role, Term: g.Term,
-			Commit: g.Commit, Applied: g.Applied, Durable: g.Durable})
+		r := LocalReport{Group: g.Group, Role: g.Role, Term: g.Term, Commit: g.Commit, Applied: g.Applied, Durable: g.Durable}
+		if g.Halted != nil {
+			r.Why = g.Halted.Error()
+		}
+		local.Groups = append(local.Groups, r)
 	}
 	return json.Marshal(local)
 }
@@ -226,6 +233,9 @@ func (n *Node) reportDisk(s *diskSlot) DiskReport {
 		State: s.judged(u.State), ReadP99: l.ReadP99, SyncP99: l.SyncP99}
 	if u.Failed != nil {
 		r.Failed = u.Failed.Error()
+	}
+	if l := d.Loss(); l != nil {
+		r.Loss = l.Reason
 	}
 	n.reportHealing(&r)
 	return r

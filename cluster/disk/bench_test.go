@@ -42,6 +42,29 @@ func BenchmarkAppend(b *testing.B) {
 	}
 }
 
+// What the disk itself can do: one appended page, one fdatasync, in a loop.
+func BenchmarkFdatasync(b *testing.B) {
+	f, err := os.OpenFile(filepath.Join(benchDir(b), "f"), os.O_CREATE|os.O_WRONLY|os.O_EXCL, 0o600)
+	if err != nil {
+		b.Fatal(err)
+	}
+	page := GetBuffer(pageBytes)
+	clear(page)
+	var at int64
+	for b.Loop() {
+		if _, err := f.WriteAt(page, at); err != nil {
+			b.Fatal(err)
+		}
+		if err := unix.Fdatasync(int(f.Fd())); err != nil {
+			b.Fatal(err)
+		}
+		at += pageBytes
+	}
+	if err := f.Close(); err != nil {
+		b.Fatal(err)
+	}
+}
+
 func benchDir(b *testing.B) string {
 	base := os.Getenv("BIVALVE_BENCH_DIR")
 	if base == "" {

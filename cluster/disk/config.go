@@ -40,8 +40,8 @@ type Config struct {
 	// ReserveBytes stay free for deletes and compaction; 0 for the greater of
 	// 1 GiB and 5% of the file system, negative for none.
 	ReserveBytes int64
-	// Incarnation is the highest of this disk that the caller has seen, 0 if none.
-	Incarnation uint64
+	// Incarnation tells the highest of a disk that the caller has seen, 0 if none.
+	Incarnation func(cluster.DiskID) uint64 // nil: none was ever seen
 	// CompactBytes is how many bytes of live shards compaction copies in a second, 0
 	// for 64 MiB.
 	CompactBytes int64
@@ -77,6 +77,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.CompactBytes <= 0 {
 		c.CompactBytes = defaultCompactBytes
+	}
+	if c.Incarnation == nil {
+		c.Incarnation = func(cluster.DiskID) uint64 { return 0 }
 	}
 	if c.Now == nil {
 		c.Now = time.Now

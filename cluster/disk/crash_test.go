@@ -35,9 +35,9 @@ func crashSeeds(t *testing.T) (from, to int) {
 	if one := number("BIVALVE_CRASH_SEED", -1); one >= 0 {
 		return one, one + 1
 	}
-	count := 200
+	count := 120
 	if testing.Short() || raceEnabled {
-		count = 30
+		count = 12
 	}
 	return 0, number("BIVALVE_CRASH_SEEDS", count)
 }

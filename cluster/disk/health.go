@@ -105,12 +105,12 @@ func (d *Disk) probe(canary bool) {
 
 // transient tells whether the error passes by itself and says nothing of the disk.
 func transient(err error) bool {
-	for _, e := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.ENOSPC, syscall.EDQUOT} {
-		if errors.Is(err, e) {
-			return true
-		}
-	}
-	return false
+	return starved(err) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+}
+
+// starved tells whether it was the process, or the machine, that lacked something.
+func starved(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ENOMEM)
 }
 
 // present checks that the disk's directory holds this disk.

@@ -109,6 +109,9 @@ func (d *Disk) openTable() (checkpointMeta, error) {
 	if err == nil && meta.complete {
 		return meta, nil
 	}
+	if starved(err) {
+		return meta, fmt.Errorf("%w: index: %w", cluster.ErrOverloaded, err) // it says nothing of the file
+	}
 	if err != nil {
 		d.log.Warn("index cannot be used; rebuilding it from the segments", "err", err)
 	}

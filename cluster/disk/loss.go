@@ -117,7 +117,7 @@ func (d *Disk) Incarnation() uint64 {
 func (d *Disk) incarnate() (rolledBack string, err error) {
 	d.manifestMu.Lock()
 	defer d.manifestMu.Unlock()
-	was, seen := d.manifest.incarnation, d.cfg.Incarnation
+	was, seen := d.manifest.incarnation, d.cfg.Incarnation(d.owner.disk)
 	if was < seen {
 		rolledBack = fmt.Sprintf("the disk is of an earlier time: incarnation %d, of which %d was seen", was, seen)
 		d.log.Error("the disk was put back to an earlier time; what came later is lost here", "incarnation", was, "seen", seen)

@@ -105,13 +105,13 @@ func TestRolledBack(t *testing.T) {
 		seen = d.Incarnation()
 		mustClose(t, d)
 	}
-	cfg.Incarnation = seen + 5
+	cfg.Incarnation = func(cluster.DiskID) uint64 { return seen + 5 }
 	d := mustOpen(t, cfg)
 	if l := d.Loss(); l == nil || d.Incarnation() != seen+6 {
 		t.Fatal(l, d.Incarnation())
 	}
 	mustClose(t, d)
-	cfg.Incarnation = seen + 6
+	cfg.Incarnation = func(cluster.DiskID) uint64 { return seen + 6 }
 	d = mustOpen(t, cfg)
 	defer mustClose(t, d)
 	if d.Loss() == nil {

@@ -84,7 +84,7 @@ func (d *Disk) softFailure(op string, err error) error {
 	switch {
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		return fmt.Errorf("disk %s: %w: %w", d.owner.disk, cluster.ErrDiskFull, err)
-	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE), errors.Is(err, syscall.ENOMEM):
+	case starved(err):
 		return fmt.Errorf("disk %s: %w: %s: %w", d.owner.disk, cluster.ErrOverloaded, op, err)
 	}
 	return d.fence(op, err)

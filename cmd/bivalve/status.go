@@ -133,6 +133,16 @@ func printScrub(p func(string, ...any), s *server.Status) {
 			continue
 		}
 		for _, d := range n.Local.Disks {
+			if d.Loss != "" {
+				lost := fmt.Sprintf("loss: disk %s of %s: %s", d.ID.String()[:8], n.ID, d.Loss)
+				if r := d.Restore; r != nil {
+					lost += fmt.Sprintf("; %d of %d groups compared, %d shards (%s) restored", r.Done, r.Groups, r.Restored, bytesText(r.Bytes))
+					if r.Waiting != "" {
+						lost += "; waiting: " + r.Waiting
+					}
+				}
+				stuck = append(stuck, lost)
+			}
 			if d.Stuck != nil {
 				stuck = append(stuck, fmt.Sprintf("damage: disk %s of %s: %d shards: %s", d.ID.String()[:8], n.ID, d.Stuck.Shards, d.Stuck.Why))
 			}

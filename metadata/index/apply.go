@@ -19,9 +19,16 @@ const (
 // all are visible to Query on return and durable after the next Flush. conf is
 // the new ConfState if the batch changed it. An error means that this replica
 // cannot go on.
-func (ix *Index) ApplyBatch(entries []Entry, conf []byte) ([][]byte, error) {
+func (ix *Index) ApplyBatch(entries []Entry, conf []byte) (_ [][]byte, err error) {
+	defer ix.guard(&err)()
 	ix.mu.Lock()
 	defer ix.mu.Unlock()
+	if ix.closed {
+		return nil, fmt.Errorf("index %s: closed", ix.path)
+	}
+	if err := ix.failure(); err != nil {
+		return nil, err
+	}
 	results := make([][]byte, len(entries))
 	for i, e := range entries {
 		if e.Index <= ix.applied.Index {

@@ -190,7 +190,7 @@ func (ix *Index) fenceBucket(f metadata.Fence) (any, error) {
 	}
 	state := byte(0)
 	if !f.Lift {
-		for _, t := range []interface{ Seek([]byte) ([]byte, []byte) }{ix.t.objects.Cursor(), ix.t.uploads.Cursor()} {
+		for _, t := range []records{ix.t.objects.Cursor(), ix.t.uploads.Cursor()} {
 			if k, _ := t.Seek(f.Bucket[:]); bytes.HasPrefix(k, f.Bucket[:]) {
 				return nil, metadata.ErrBucketNotEmpty
 			}

@@ -9,7 +9,7 @@ func (ix *Index) createBucket(b metadata.Bucket) (any, error) {
 		return nil, metadata.ErrBucketExists
 	}
 	// The count walks the pages, not the rows; buckets are few and made seldom.
-	if ix.t.buckets.Stats().KeyN >= maxBuckets {
+	if ix.t.buckets.count() >= maxBuckets {
 		return nil, metadata.ErrTooManyBuckets
 	}
 	b.Created, b.Deleting = ix.lastTime, 0

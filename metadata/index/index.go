@@ -1,23 +1,29 @@
 package index
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"bivalve/metadata"
+	"bivalve/metadata/boltfile"
 
 	"go.etcd.io/bbolt"
 	berrors "go.etcd.io/bbolt/errors"
 )
 
-// formatVersion is checked at Open; an index of another version is refused.
-const formatVersion = 1
+// formatVersion is checked at Open. A file of version 1, whose records carry no
+// sums, is rewritten once; one of a later version is refused.
+const formatVersion = 2
+
+var (
+	formatNow = []byte{formatVersion, ^byte(formatVersion)}
+	formatOne = []byte{1}
+)
 
 var (
 	tableMeta      = []byte("meta")
@@ -71,17 +77,30 @@ type Index struct {
 	dirty    bool
 	stats    metadata.Stats
 	requests map[metadata.RequestID]int64 // -> log time, mirrors the table
+	digest   uint64                       // of all tables but meta
 	closed   bool
+	// failed is set once, by guard; nothing is answered after it.
+	failed atomic.Pointer[error]
 }
 
 // tables are the buckets of the open transaction.
 type tables struct {
-	meta, config, buckets, objects, uploads, parts, finished, finishedQ, garbage, fences, requests *bbolt.Bucket
+	meta, config, buckets, objects, uploads, parts, finished, finishedQ, garbage, fences, requests table
 }
 
-// Open opens or makes the index file at path. A file that bbolt cannot read is
-// an error, never a panic: the caller fetches a snapshot from a peer.
+// Open opens or makes the index file at path, and checks all of it. A file that
+// is not as it was written is ErrDamaged, never a panic: the caller fetches a
+// snapshot from a peer.
 func Open(path string) (*Index, error) {
+	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
+		err := boltfile.Create(path)
+		if boltfile.NoRoom(err) {
+			err = fmt.Errorf("%w: %w", ErrNoSpace, err)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("index %s: %w", path, err)
+		}
+	}
 	ix := &Index{path: path}
 	if err := ix.open(); err != nil {
 		return nil, err
@@ -90,11 +109,10 @@ func Open(path string) (*Index, error) {
 }
 
 func (ix *Index) open() (err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("index %s: damaged: %v", ix.path, r)
-		}
-	}()
+	defer ix.guard(&err)()
+	if _, err := checkFile(ix.path); err != nil {
+		return fmt.Errorf("index: %w", err)
+	}
 	// The address space is reserved ahead so that growing seldom has to wait for
 	// a snapshot's long read transaction.
 	db, err := bbolt.Open(ix.path, 0o600, &bbolt.Options{
@@ -122,7 +140,7 @@ func (ix *Index) begin() error {
 	ix.tx = tx
 	for _, t := range []struct {
 		name []byte
-		at   **bbolt.Bucket
+		at   *table
 	}{
 		{tableMeta, &ix.t.meta}, {tableConfig, &ix.t.config}, {tableBuckets, &ix.t.buckets},
 		{tableObjects, &ix.t.objects}, {tableUploads, &ix.t.uploads}, {tableParts, &ix.t.parts},
@@ -133,20 +151,33 @@ func (ix *Index) begin() error {
 		if err != nil {
 			return errors.Join(fmt.Errorf("index %s: table %s: %w", ix.path, t.name, err), tx.Rollback())
 		}
-		*t.at = b
+		*t.at = table{name: string(t.name), b: b, digest: &ix.digest}
 	}
+	own := uint64(0) // the digest lies in this table, so it cannot cover it
+	ix.t.meta.digest = &own
 	return nil
 }
 
 // Close drops what was not flushed; the log has it.
-func (ix *Index) Close() error {
+func (ix *Index) Close() (err error) {
+	defer ix.guard(&err)()
 	ix.mu.Lock()
 	defer ix.mu.Unlock()
 	if ix.closed {
 		return nil
 	}
 	ix.closed = true
-	return errors.Join(ix.tx.Rollback(), ix.db.Close())
+	return ix.letGo()
+}
+
+// letGo ends the transaction and closes the file. A file of which bbolt could not
+// even end the transaction stays open, since closing it would wait for that.
+func (ix *Index) letGo() error {
+	// A failed commit has ended the transaction already.
+	if err := ix.tx.Rollback(); err != nil && !errors.Is(err, berrors.ErrTxClosed) {
+		return err
+	}
+	return ix.db.Close()
 }
 
 // Applied is the place of the visible state.
@@ -163,10 +194,15 @@ func (ix *Index) Durable() Applied {
 	return ix.durable
 }
 
-// Flush makes what is applied durable. Queries wait while it syncs.
-func (ix *Index) Flush() (Applied, error) {
+// Flush makes what is applied durable. Queries wait while it syncs. After an error
+// the index answers nothing any more.
+func (ix *Index) Flush() (_ Applied, err error) {
+	defer ix.guard(&err)()
 	ix.mu.Lock()
 	defer ix.mu.Unlock()
+	if err := ix.failure(); err != nil {
+		return ix.durable, err
+	}
 	if ix.closed {
 		return ix.durable, berrors.ErrDatabaseNotOpen
 	}
@@ -177,14 +213,15 @@ func (ix *Index) Flush() (Applied, error) {
 		return ix.durable, err
 	}
 	if err := ix.tx.Commit(); err != nil {
-		return ix.durable, fmt.Errorf("index %s: commit: %w", ix.path, err)
+		return ix.durable, fmt.Errorf("index %s: %w", ix.path, commitFailed(err))
 	}
 	ix.durable, ix.dirty = ix.applied, false
 	return ix.durable, ix.begin()
 }
 
 // StreamSnapshot writes a durable image of the state and says its place.
-func (ix *Index) StreamSnapshot(w io.Writer) (Applied, error) {
+func (ix *Index) StreamSnapshot(w io.Writer) (_ Applied, err error) {
+	defer ix.guard(&err)()
 	if _, err := ix.Flush(); err != nil {
 		return Applied{}, err
 	}
@@ -192,9 +229,9 @@ func (ix *Index) StreamSnapshot(w io.Writer) (Applied, error) {
 	db := ix.db // InstallSnapshot may swap it; closing waits for the read below
 	ix.mu.RUnlock()
 	var at Applied
-	err := db.View(func(tx *bbolt.Tx) error {
+	err = db.View(func(tx *bbolt.Tx) error {
 		var err error
-		if at, _, err = readApplied(tx.Bucket(tableMeta)); err != nil {
+		if at, _, err = readApplied(table{name: string(tableMeta), b: tx.Bucket(tableMeta)}); err != nil {
 			return err
 		}
 		_, err = tx.WriteTo(w)
@@ -207,55 +244,27 @@ func (ix *Index) StreamSnapshot(w io.Writer) (Applied, error) {
 }
 
 // InstallSnapshot replaces the whole state by the synced file at path, which
-// must lie on the same file system; the file is moved.
-func (ix *Index) InstallSnapshot(path string) (Applied, error) {
+// must lie on the same file system; the file is moved. ErrBadSnapshot leaves the
+// state as it was.
+func (ix *Index) InstallSnapshot(path string) (_ Applied, err error) {
 	if err := checkSnapshot(path); err != nil {
-		return Applied{}, fmt.Errorf("%w: %w", ErrBadSnapshot, err)
-	}
-	ix.mu.Lock()
-	defer ix.mu.Unlock()
-	if err := errors.Join(ix.tx.Rollback(), ix.db.Close()); err != nil {
-		return Applied{}, fmt.Errorf("index %s: install snapshot: %w", ix.path, err)
-	}
-	if err := os.Rename(path, ix.path); err != nil {
-		return Applied{}, fmt.Errorf("index %s: install snapshot: %w", ix.path, err)
-	}
-	if err := syncDir(filepath.Dir(ix.path)); err != nil {
-		return Applied{}, fmt.Errorf("index %s: install snapshot: %w", ix.path, err)
-	}
-	if err := ix.open(); err != nil {
 		return Applied{}, err
 	}
+	defer ix.guard(&err)()
+	ix.mu.Lock()
+	defer ix.mu.Unlock()
+	if err := ix.failure(); err != nil {
+		return Applied{}, err
+	}
+	// From here on the state is given up: what fails leaves none.
+	if err := ix.letGo(); err != nil {
+		return Applied{}, fmt.Errorf("index %s: %w: install snapshot: %w", ix.path, ErrDamaged, err)
+	}
+	if err := boltfile.Replace(path, ix.path); err != nil {
+		return Applied{}, fmt.Errorf("index %s: %w: install snapshot: %w", ix.path, ErrDamaged, err)
+	}
+	if err := ix.open(); err != nil {
+		return Applied{}, fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
 	return ix.applied, nil
-}
-
-// checkSnapshot opens the received image read-only, so that a bad one is
-// refused before the good state is given up.
-func checkSnapshot(path string) (err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("snapshot %s: damaged: %v", path, r)
-		}
-	}()
-	db, err := bbolt.Open(path, 0o600, &bbolt.Options{ReadOnly: true, Timeout: 5 * time.Second})
-	if err != nil {
-		return fmt.Errorf("snapshot %s: %w", path, err)
-	}
-	defer db.Close() // read-only: nothing to lose
-	return db.View(func(tx *bbolt.Tx) error {
-		meta := tx.Bucket(tableMeta)
-		if meta == nil || !bytes.Equal(meta.Get(keyFormat), []byte{formatVersion}) {
-			return fmt.Errorf("snapshot %s: %w", path, ErrFormat)
-		}
-		_, _, err := readApplied(meta)
-		return err
-	})
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

@@ -22,7 +22,7 @@ type walk struct {
 }
 
 // each calls row for every name or common prefix (raw nil) until it says stop.
-func (w walk) each(cur cursor, row func(name string, raw []byte, prefix bool) (more bool, err error)) error {
+func (w walk) each(cur records, row func(name string, raw []byte, prefix bool) (more bool, err error)) error {
 	scope := append(append([]byte(nil), w.bucket[:]...), w.prefix...)
 	from := w.from
 	if bytes.Compare(from, scope) < 0 {
@@ -50,11 +50,6 @@ func (w walk) each(cur cursor, row func(name string, raw []byte, prefix bool) (m
 		k, raw = cur.Next()
 	}
 	return nil
-}
-
-type cursor interface {
-	Seek(seek []byte) (key, value []byte)
-	Next() (key, value []byte)
 }
 
 // common is the common prefix that a name collapses into.

@@ -15,7 +15,8 @@ const (
 
 // Query answers a read at the state as applied. Errors that are answers travel
 // in the result; an error of this call means that the replica cannot answer.
-func (ix *Index) Query(raw []byte) ([]byte, error) {
+func (ix *Index) Query(raw []byte) (_ []byte, err error) {
+	defer ix.guard(&err)()
 	kind, body, err := metadata.ParseQuery(raw)
 	if err != nil {
 		return metadata.EncodeResult(nil, err), nil
@@ -24,6 +25,9 @@ func (ix *Index) Query(raw []byte) ([]byte, error) {
 	defer ix.mu.RUnlock()
 	if ix.closed {
 		return nil, fmt.Errorf("index %s: closed", ix.path)
+	}
+	if err := ix.failure(); err != nil {
+		return nil, err
 	}
 	payload, err := ix.ask(kind, body)
 	if err != nil && !metadata.IsAnswer(err) {

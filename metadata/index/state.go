@@ -1,18 +1,18 @@
 package index
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 
 	"bivalve/metadata"
-
-	"go.etcd.io/bbolt"
 )
 
 var (
 	keyFormat  = []byte("format")
 	keyApplied = []byte("applied")
 	keyStats   = []byte("stats")
+	keyDigest  = []byte("digest")
 )
 
 // save writes what is kept in memory into the open transaction.
@@ -26,8 +26,12 @@ func (ix *Index) save() error {
 	if err != nil {
 		return err
 	}
+	// The format says how to read the rest, so it is the one record without a sum.
+	if err := ix.t.meta.b.Put(keyFormat, formatNow); err != nil {
+		return fmt.Errorf("index %s: %w", ix.path, err)
+	}
 	for _, kv := range []struct{ k, v []byte }{
-		{keyFormat, []byte{formatVersion}}, {keyApplied, buf}, {keyStats, stats},
+		{keyApplied, buf}, {keyStats, stats}, {keyDigest, binary.BigEndian.AppendUint64(nil, ix.digest)},
 	} {
 		if err := ix.t.meta.Put(kv.k, kv.v); err != nil {
 			return fmt.Errorf("index %s: %w", ix.path, err)
@@ -41,13 +45,19 @@ func (ix *Index) load() error {
 	ix.applied, ix.durable, ix.lastTime, ix.dirty = Applied{}, Applied{}, 0, false
 	ix.stats = metadata.Stats{AtRisk: map[string]int64{}}
 	ix.requests = map[metadata.RequestID]int64{}
-	format := ix.t.meta.Get(keyFormat)
+	ix.digest = 0
+	format := ix.t.meta.b.Get(keyFormat)
 	if format == nil {
 		ix.dirty = true // a new file: the first Flush makes it one of this format
 		return nil
 	}
-	if len(format) != 1 || format[0] != formatVersion {
-		return fmt.Errorf("index %s: %w: version %x", ix.path, ErrFormat, format)
+	if bytes.Equal(format, formatOne) {
+		if err := ix.seal(); err != nil {
+			return fmt.Errorf("index %s: rewrite a file of format 1: %w", ix.path, err)
+		}
+	}
+	if raw := ix.t.meta.Get(keyDigest); len(raw) == 8 {
+		ix.digest = binary.BigEndian.Uint64(raw)
 	}
 	var err error
 	if ix.applied, ix.lastTime, err = readApplied(ix.t.meta); err != nil {
@@ -60,14 +70,51 @@ func (ix *Index) load() error {
 	if ix.stats.AtRisk == nil {
 		ix.stats.AtRisk = map[string]int64{}
 	}
-	return ix.t.requests.ForEach(func(k, _ []byte) error {
+	cur := ix.t.requests.Cursor()
+	for k, _ := cur.First(); k != nil; k, _ = cur.Next() {
 		at, id, err := parseRequestKey(k)
+		if err != nil {
+			return fmt.Errorf("index %s: %w", ix.path, err)
+		}
 		ix.requests[id] = at
-		return err
-	})
+	}
+	return nil
 }
 
-func readApplied(meta *bbolt.Bucket) (Applied, int64, error) {
+// seal gives every record of a file of format 1 its sum, in one transaction.
+func (ix *Index) seal() error {
+	for _, t := range []table{ix.t.meta, ix.t.config, ix.t.buckets, ix.t.objects, ix.t.uploads, ix.t.parts,
+		ix.t.finished, ix.t.finishedQ, ix.t.garbage, ix.t.fences, ix.t.requests} {
+		var kept [][2][]byte // a cursor does not survive a change
+		err := t.b.ForEach(func(k, v []byte) error {
+			kept = append(kept, [2][]byte{bytes.Clone(k), bytes.Clone(v)})
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		for _, kv := range kept {
+			if err := t.b.Delete(kv[0]); err != nil { // or Put would expect a sum
+				return err
+			}
+			if err := t.Put(kv[0], kv[1]); err != nil {
+				return err
+			}
+		}
+	}
+	if err := ix.t.meta.Put(keyDigest, binary.BigEndian.AppendUint64(nil, ix.digest)); err != nil {
+		return err
+	}
+	if err := ix.t.meta.b.Put(keyFormat, formatNow); err != nil {
+		return err
+	}
+	if err := ix.tx.Commit(); err != nil {
+		return commitFailed(err)
+	}
+	return ix.begin()
+}
+
+func readApplied(meta table) (Applied, int64, error) {
 	raw := meta.Get(keyApplied)
 	if len(raw) < 24 {
 		return Applied{}, 0, fmt.Errorf("%w: applied record of %d bytes", ErrFormat, len(raw))

@@ -21,6 +21,17 @@ type applyItem struct {
 	conf  []byte // the membership from this entry on, if it changed
 	who   *proposal
 	task  func() error
+	drop  func(error) // the task will not run
+}
+
+// refuse answers whoever waits for the item.
+func (it *applyItem) refuse(err error) {
+	if it.who != nil {
+		it.who.finish(nil, unknownBecause(err))
+	}
+	if it.drop != nil {
+		it.drop(err)
+	}
 }
 
 func (it *applyItem) bytes() int { return len(it.entry.Data) + 64 }
@@ -36,10 +47,13 @@ type applier struct {
 	closed bool
 
 	applied, durable atomic.Pointer[Applied]
-	unflushed        int // bytes applied since the last flush
+	unflushed        int  // bytes applied since the last flush
+	gone             bool // the state machine is lost; only step uses it
 	wake             chan struct{}
+	quit             chan struct{} // closed by end
 
 	mu         sync.Mutex
+	ended      error // nothing is applied any more
 	queue      []applyItem
 	queueBytes int
 	flush      bool
@@ -53,7 +67,7 @@ type applyWait struct {
 }
 
 func newApplier(g *group, sm StateMachine, a Applied) *applier {
-	ap := &applier{g: g, sm: sm, wake: make(chan struct{}, 1)}
+	ap := &applier{g: g, sm: sm, wake: make(chan struct{}, 1), quit: make(chan struct{})}
 	d := sm.Durable()
 	ap.applied.Store(&a)
 	ap.durable.Store(&d)
@@ -65,6 +79,12 @@ func newApplier(g *group, sm StateMachine, a Applied) *applier {
 func (ap *applier) add(items ...applyItem) {
 	ap.mu.Lock()
 	defer ap.mu.Unlock()
+	if ap.ended != nil {
+		for i := range items {
+			items[i].refuse(ap.ended)
+		}
+		return
+	}
 	ap.queue = append(ap.queue, items...)
 	for i := range items {
 		ap.queueBytes += items[i].bytes()
@@ -102,6 +122,57 @@ func (ap *applier) waitFor(index uint64, waiters []*readWaiter) {
 	defer ap.mu.Unlock()
 	ap.waits = append(ap.waits, applyWait{index, waiters})
 	ap.answerReaders()
+	if ap.ended != nil {
+		ap.refuseReaders(ap.ended)
+	}
+}
+
+func (ap *applier) refuseReaders(err error) {
+	for _, w := range ap.waits {
+		for _, r := range w.waiters {
+			r.finish(err)
+		}
+	}
+	ap.waits = nil
+}
+
+// end stops the applier and answers whoever waits.
+func (ap *applier) end(err error) {
+	ap.mu.Lock()
+	defer ap.mu.Unlock()
+	if ap.ended != nil {
+		return
+	}
+	ap.ended = err
+	close(ap.quit)
+	for i := range ap.queue {
+		ap.queue[i].refuse(err)
+	}
+	ap.refuseReaders(err)
+	ap.queue, ap.queueBytes, ap.flush = nil, 0, false
+}
+
+// lost tells whether err means that the state machine is of no use any more. If
+// so, or if that is known already, the group leaves; err then concerns nobody else.
+func (ap *applier) lost(err error) bool {
+	if err == nil {
+		return false
+	}
+	ap.mu.Lock()
+	ended := ap.ended != nil
+	ap.mu.Unlock()
+	if ended {
+		return true
+	}
+	role := RoleRebuilding
+	switch {
+	case errors.Is(err, ErrNoSpace):
+		role = RoleNoSpace
+	case !errors.Is(err, ErrDamaged):
+		return false
+	}
+	ap.g.h.in.call(func() { ap.g.h.lose(ap.g, role, err) })
+	return true
 }
 
 // answerReaders needs mu. It compares under mu, so a reader is never missed by
@@ -140,6 +211,8 @@ func (ap *applier) run(stop <-chan struct{}) error {
 		select {
 		case <-stop:
 			return nil
+		case <-ap.quit:
+			return nil
 		case <-ap.wake:
 		}
 		for more := true; more; {
@@ -156,15 +229,30 @@ func (ap *applier) run(stop <-chan struct{}) error {
 	}
 }
 
-// step applies one batch, or runs one task or a flush.
+// step applies one batch, or runs one task or a flush. Once the state machine is
+// lost it does nothing until the loop has ended it.
 func (ap *applier) step() (more bool, err error) {
+	if ap.gone {
+		return false, nil
+	}
+	if more, err = ap.work(); ap.lost(err) {
+		ap.gone = true
+		return false, nil
+	}
+	return more, err
+}
+
+func (ap *applier) work() (more bool, err error) {
 	batch, task, flush := ap.take()
 	switch {
 	case task != nil:
 		return true, task()
 	case len(batch) > 0:
 		if err := ap.apply(batch); err != nil {
-			return false, ap.haltOrFail(err)
+			for i := range batch {
+				batch[i].refuse(err) // those not answered yet
+			}
+			return false, ap.halt(err)
 		}
 		if ap.unflushed >= ap.g.h.cfg.FlushBytes {
 			return true, ap.doFlush()
@@ -254,26 +342,21 @@ func (ap *applier) apply(batch []applyItem) error {
 	return nil
 }
 
-// haltOrFail stops the group alone if the state machine says so.
-func (ap *applier) haltOrFail(err error) error {
+// halt stops the group alone, unless the state machine is lost: then another will
+// do. An entry that it cannot apply no other replica can either.
+func (ap *applier) halt(err error) error {
 	err = fmt.Errorf("group %d: %w", ap.g.id, err)
-	if !errors.Is(err, ErrHalt) {
+	if errors.Is(err, ErrDamaged) || errors.Is(err, ErrNoSpace) {
 		return err
 	}
 	ap.g.h.in.call(func() { ap.g.halt(err) })
 	ap.mu.Lock()
 	defer ap.mu.Unlock()
-	for _, it := range ap.queue {
-		if it.who != nil {
-			it.who.finish(nil, unknownBecause(err))
-		}
+	for i := range ap.queue {
+		ap.queue[i].refuse(err)
 	}
-	for _, w := range ap.waits {
-		for _, r := range w.waiters {
-			r.finish(err)
-		}
-	}
-	ap.queue, ap.queueBytes, ap.waits = nil, 0, nil
+	ap.refuseReaders(err)
+	ap.queue, ap.queueBytes = nil, 0
 	return nil
 }
 

@@ -1,11 +1,17 @@
 package replica
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"os"
+	"runtime/debug"
 	"sync"
+	"syscall"
 	"time"
+
+	"bivalve/metadata/boltfile"
 
 	bolt "go.etcd.io/bbolt"
 	berrors "go.etcd.io/bbolt/errors"
@@ -35,6 +41,7 @@ type BoltLog struct {
 	mu     sync.Mutex
 	groups map[GroupID]*boltGroup
 	broken error
+	stuck  bool // bbolt gave up within a transaction, and would wait for its end
 }
 
 type boltGroup struct {
@@ -42,12 +49,26 @@ type boltGroup struct {
 	oldest uint64 // ... and the first one that may still be in the file
 	last   uint64
 	hs     *raftpb.HardState
+	bad    error // its records do not check; they are left as they are
 	// waiting: hs or mark are newer than the file.
 	hsWaiting, markWaiting bool
 }
 
-// OpenBoltLog opens or creates the log file of a node and checks every record in it.
-func OpenBoltLog(path string) (*BoltLog, error) {
+// OpenBoltLog opens or creates the log file of a node and checks all of it. A file
+// that is damaged as a whole is ErrCorrupt; records of one group that do not check
+// concern that group alone (InitialState says so). Neither is mended or cut.
+func OpenBoltLog(path string) (_ *BoltLog, err error) {
+	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
+		if err := boltfile.Create(path); err != nil {
+			return nil, fmt.Errorf("raft log %s: %w", path, err)
+		}
+	}
+	if err := boltfile.Check(path, nil); errors.Is(err, boltfile.ErrDamaged) || errors.Is(err, syscall.EIO) {
+		return nil, fmt.Errorf("raft log: %w: %w", ErrCorrupt, err)
+	} else if err != nil {
+		return nil, fmt.Errorf("raft log: %w", err)
+	}
+	defer guardLog(&err)()
 	db, err := bolt.Open(path, 0o600, &bolt.Options{
 		Timeout:        time.Second, // another process has it
 		NoFreelistSync: true,        // rebuilt at open; saves a page run in each commit
@@ -81,6 +102,9 @@ func (l *BoltLog) load(tx *bolt.Tx) error {
 		}
 		id := GroupID(binary.BigEndian.Uint32(name[1:]))
 		g, err := loadGroup(id, b)
+		if errors.Is(err, ErrCorrupt) {
+			g, err = &boltGroup{bad: err, hs: hardState(0, 0, 0)}, nil
+		}
 		if err != nil {
 			return err
 		}
@@ -105,10 +129,14 @@ func loadGroup(id GroupID, b *bolt.Bucket) (*boltGroup, error) {
 	c := b.Cursor()
 	first := true
 	var next uint64
-	for k, v := c.Seek([]byte("e")); k != nil; k, v = c.Next() {
+	for k, v := c.First(); k != nil; k, v = c.Next() {
 		i, ok := parseEntryKey(k)
 		if !ok {
-			break
+			if bytes.Equal(k, keyHardState) || bytes.Equal(k, keyMark) {
+				continue
+			}
+			// Not the end of the entries: a damaged key may look like anything.
+			return nil, fmt.Errorf("group %d: record under key %x: %w", id, k, ErrCorrupt)
 		}
 		if first {
 			g.oldest, next, first = i, i, false
@@ -123,27 +151,6 @@ func loadGroup(id GroupID, b *bolt.Bucket) (*boltGroup, error) {
 		g.last = max(g.last, i)
 	}
 	return g, nil
-}
-
-// Claim implements LogStore.
-func (l *BoltLog) Claim(id ReplicaID) error {
-	return l.db.Update(func(tx *bolt.Tx) error {
-		b, err := tx.CreateBucketIfNotExists(metaBucket)
-		if err != nil {
-			return err
-		}
-		v := b.Get(keyReplica)
-		if v == nil {
-			return b.Put(keyReplica, binary.BigEndian.AppendUint64([]byte{recordVersion}, uint64(id)))
-		}
-		if len(v) != 9 || v[0] != recordVersion {
-			return fmt.Errorf("raft log owner: %w", ErrFormat)
-		}
-		if have := ReplicaID(binary.BigEndian.Uint64(v[1:])); have != id {
-			return fmt.Errorf("raft log belongs to replica %d, not to %d", have, id)
-		}
-		return nil
-	})
 }
 
 // Groups implements LogStore.
@@ -161,7 +168,7 @@ func (l *BoltLog) InitialState(id GroupID) (LogState, error) {
 	if g == nil {
 		return LogState{}, ErrNoGroup
 	}
-	return LogState{HardState: g.hs, Mark: g.mark, LastIndex: g.last}, nil
+	return LogState{HardState: g.hs, Mark: g.mark, LastIndex: g.last}, g.bad
 }
 
 func (l *BoltLog) state(id GroupID) (boltGroup, error) {
@@ -171,7 +178,7 @@ func (l *BoltLog) state(id GroupID) (boltGroup, error) {
 	if g == nil {
 		return boltGroup{}, ErrNoGroup
 	}
-	return *g, nil
+	return *g, g.bad
 }
 
 // FirstIndex implements LogStore.
@@ -203,7 +210,8 @@ func (l *BoltLog) Term(id GroupID, i uint64) (uint64, error) {
 }
 
 // Entries implements LogStore.
-func (l *BoltLog) Entries(id GroupID, lo, hi, maxBytes uint64) ([]*raftpb.Entry, error) {
+func (l *BoltLog) Entries(id GroupID, lo, hi, maxBytes uint64) (_ []*raftpb.Entry, err error) {
+	defer guardLog(&err)()
 	g, err := l.state(id)
 	if err != nil {
 		return nil, err
@@ -241,8 +249,11 @@ func (l *BoltLog) Entries(id GroupID, lo, hi, maxBytes uint64) ([]*raftpb.Entry,
 // Close writes what waits and closes the file.
 func (l *BoltLog) Close() error {
 	l.mu.Lock()
-	broken := l.broken
+	broken, stuck := l.broken, l.stuck
 	l.mu.Unlock()
+	if stuck {
+		return nil
+	}
 	var err error
 	if broken == nil {
 		err = l.Save(nil, true)
@@ -251,4 +262,15 @@ func (l *BoltLog) Close() error {
 		err = errors.Join(err, cerr)
 	}
 	return err
+}
+
+// guardLog makes a panic of bbolt, or a fault in the mapped file, ErrCorrupt.
+func guardLog(err *error) func() {
+	faults := debug.SetPanicOnFault(true)
+	return func() {
+		if r := recover(); r != nil {
+			*err = fmt.Errorf("raft log: %w: %v", ErrCorrupt, r)
+		}
+		debug.SetPanicOnFault(faults)
+	}
 }

@@ -2,9 +2,12 @@ package replica
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
+
+	"bivalve/metadata/boltfile"
 
 	bolt "go.etcd.io/bbolt"
 	"go.etcd.io/raft/v3/raftpb"
@@ -20,7 +23,15 @@ func (l *BoltLog) Save(updates []Update, sync bool) error {
 	if !sync {
 		return l.keep(updates)
 	}
-	next, err := l.commit(updates)
+	for _, u := range updates {
+		if g := l.groups[u.Group]; g != nil && g.bad != nil {
+			return fmt.Errorf("raft log: save: %w", g.bad) // and nothing was written
+		}
+	}
+	next, err := l.tryCommit(updates)
+	if boltfile.NoRoom(err) {
+		return fmt.Errorf("raft log: save: %w: %w", ErrNoSpace, err)
+	}
 	if err != nil {
 		// What the file holds now is not known; nothing may be built on it.
 		l.broken = fmt.Errorf("raft log: save: %w", err)
@@ -44,6 +55,13 @@ func (l *BoltLog) keep(updates []Update) error {
 	return nil
 }
 
+// tryCommit survives what bbolt does not. It may then hold locks for good.
+func (l *BoltLog) tryCommit(updates []Update) (next map[GroupID]*boltGroup, err error) {
+	defer func() { l.stuck = errors.Is(err, ErrCorrupt) }()
+	defer guardLog(&err)()
+	return l.commit(updates)
+}
+
 func (l *BoltLog) commit(updates []Update) (map[GroupID]*boltGroup, error) {
 	next := make(map[GroupID]*boltGroup, len(l.groups))
 	for id, g := range l.groups {
@@ -61,7 +79,7 @@ func (l *BoltLog) commit(updates []Update) (map[GroupID]*boltGroup, error) {
 		}
 	}
 	ids := sortedKeys(next)
-	return next, l.db.Update(func(tx *bolt.Tx) error {
+	return next, l.update(func(tx *bolt.Tx) error {
 		for _, u := range updates {
 			if err := writeLog(tx, u, next[u.Group]); err != nil {
 				return fmt.Errorf("group %d: %w", u.Group, err)
@@ -74,6 +92,27 @@ func (l *BoltLog) commit(updates []Update) (map[GroupID]*boltGroup, error) {
 		}
 		return nil
 	})
+}
+
+// update is bbolt's Update, but for what follows an error or a panic of f: there
+// bbolt scans the whole file again, on a goroutine where a damaged page would end
+// the process. A Rollback that is asked for does not.
+func (l *BoltLog) update(f func(tx *bolt.Tx) error) error {
+	tx, err := l.db.Begin(true)
+	if err != nil {
+		return err
+	}
+	done := false
+	defer func() {
+		if !done {
+			_ = tx.Rollback() // what went wrong says more
+		}
+	}()
+	if err := f(tx); err != nil {
+		return err
+	}
+	done = true
+	return tx.Commit()
 }
 
 // writeLog resets and appends. Entries replace whatever the log has from their
@@ -113,7 +152,7 @@ func writeLog(tx *bolt.Tx, u Update, g *boltGroup) error {
 
 // writeState writes what waits of a group, and clears away some dead entries.
 func writeState(tx *bolt.Tx, id GroupID, g *boltGroup) error {
-	if !g.hsWaiting && !g.markWaiting && g.oldest > g.mark.Index {
+	if g.bad != nil || !g.hsWaiting && !g.markWaiting && g.oldest > g.mark.Index {
 		return nil
 	}
 	b := tx.Bucket(bucketName(id))

@@ -195,8 +195,15 @@ func TestBoltLogSeesDamage(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := OpenBoltLog(path); !errors.Is(err, ErrCorrupt) {
+			l = openBolt(t, path)
+			if _, err := l.InitialState(9); !errors.Is(err, ErrCorrupt) {
 				t.Fatalf("key %q byte %d: %v", key, at, err)
+			}
+			if err := l.Save([]Update{{Group: 9, HardState: hardState(7, 0, 0)}}, true); !errors.Is(err, ErrCorrupt) {
+				t.Fatalf("a damaged log was written to: %v", err)
+			}
+			if err := l.Close(); err != nil {
+				t.Fatal(err)
 			}
 		}
 	}
@@ -212,7 +219,9 @@ func TestBoltLogSeesHole(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := OpenBoltLog(path); !errors.Is(err, ErrCorrupt) {
+	l = openBolt(t, path)
+	defer l.Close()
+	if _, err := l.InitialState(9); !errors.Is(err, ErrCorrupt) {
 		t.Fatal(err)
 	}
 }

@@ -11,8 +11,34 @@ import (
 )
 
 // openGroup brings the log and the state machine of a group together, whatever
-// step a crash fell between, and starts raft on them.
-func (h *Host) openGroup(id GroupID) (*group, error) {
+// step a crash fell between, and starts raft on them. A group of which either is
+// damaged is absent instead.
+func (h *Host) openGroup(id GroupID) error {
+	ls, err := h.cfg.Log.InitialState(id)
+	if errors.Is(err, ErrCorrupt) {
+		h.leave(id, RoleHeld, Mark{}, err)
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("group %d: %w", id, err)
+	}
+	g, err := h.openParts(id)
+	switch {
+	case err == nil:
+		h.addGroup(g)
+	case errors.Is(err, ErrDamaged):
+		h.leave(id, RoleRebuilding, ls.Mark, err)
+	case errors.Is(err, ErrNoSpace):
+		h.leave(id, RoleNoSpace, ls.Mark, err)
+	case errors.Is(err, ErrCorrupt):
+		h.leave(id, RoleHeld, ls.Mark, err)
+	default:
+		return err
+	}
+	return nil
+}
+
+func (h *Host) openParts(id GroupID) (*group, error) {
 	sm, err := h.cfg.NewStateMachine(id)
 	if err != nil {
 		return nil, fmt.Errorf("group %d: open state machine: %w", id, err)
@@ -31,7 +57,7 @@ func (h *Host) joinParts(id GroupID, sm StateMachine) (*group, error) {
 	}
 	a := sm.Applied()
 	if st.conf, err = unmarshalConf(a.ConfState); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
 	if u, err := reconcile(id, st, a); err != nil {
 		return nil, err
@@ -64,12 +90,12 @@ func (h *Host) joinParts(id GroupID, sm StateMachine) (*group, error) {
 // installed is committed, so the log starts anew behind it.
 //
 // The state machine may never be behind the log's first entry: the log is only
-// cut below what is durable. Such a disk was rolled back or swapped, and a
-// replica that goes on from it would forget what it has voted and acknowledged.
+// cut below what is durable. Nor may it contradict an entry that is committed.
+// Such a state is lost, replaced by an older one or another group's; what was
+// voted and acknowledged is in the log, so a fresh state mends it.
 func reconcile(id GroupID, st *storage, a Applied) (*Update, error) {
 	if a.Index < st.mark.Index {
-		return nil, fmt.Errorf("state is at entry %d but the log begins behind %d: state machine was rolled back: %w",
-			a.Index, st.mark.Index, ErrCorrupt)
+		return nil, fmt.Errorf("state is at entry %d but the log begins behind %d: %w", a.Index, st.mark.Index, ErrDamaged)
 	}
 	if a.Index <= st.last {
 		term, err := st.Term(a.Index)
@@ -81,7 +107,7 @@ func reconcile(id GroupID, st *storage, a Applied) (*Update, error) {
 		}
 		if a.Index <= st.hs.GetCommit() {
 			return nil, fmt.Errorf("committed entry %d has term %d in the log and %d in the state: %w",
-				a.Index, term, a.Term, ErrCorrupt)
+				a.Index, term, a.Term, ErrDamaged)
 		}
 	}
 	// No vote of a.Term can be forgotten here: a vote is synced before it is sent,
@@ -142,7 +168,7 @@ func (h *Host) Join(id GroupID) error {
 // there is one.
 func (h *Host) create(id GroupID, prepare func(StateMachine) (*Update, error)) error {
 	return h.onLoop(func() error {
-		if h.group(id) != nil {
+		if h.group(id) != nil || h.absentGroup(id) != nil {
 			return ErrExists
 		}
 		sm, err := h.cfg.NewStateMachine(id)

@@ -16,10 +16,16 @@ type Config struct {
 	// Dir receives snapshots before they are installed. It is on the file system
 	// of the state machines, and what is left in it at Open is removed if its
 	// name says that it is a received snapshot.
-	Dir             string
-	Log             LogStore // the Host closes it, once it is open
-	Transport       Transport
+	Dir       string
+	Log       LogStore // the Host closes it, once it is open
+	Transport Transport
+	// NewStateMachine opens the state of a group, or makes an empty one. ErrDamaged
+	// and ErrNoSpace concern the group alone, any other error ends Open.
 	NewStateMachine func(GroupID) (StateMachine, error)
+	// RestoreStateMachine replaces the state of a group, which is closed or could
+	// not be opened, by the synced snapshot at path, and opens it. It is called
+	// beside the other groups' work. What it replaces is worth keeping aside.
+	RestoreStateMachine func(g GroupID, path string) (StateMachine, error)
 
 	Tick  time.Duration    // 50 ms; an election takes 10 to 20 of them
 	Ticks <-chan time.Time // instead of a ticker of our own
@@ -53,6 +59,7 @@ type hooks struct {
 	localReads  bool                                // leave the read barrier out
 	noSync      bool                                // leave the sync out
 	runSnapshot func(*snapshotJob)                  // instead of a goroutine
+	background  func(func())                        // likewise
 }
 
 func (c *Config) withDefaults() {
@@ -101,6 +108,7 @@ func (c *Config) Validate() error {
 	need(c.Log != nil, "Log is missing")
 	need(c.Transport != nil, "Transport is missing")
 	need(c.NewStateMachine != nil, "NewStateMachine is missing")
+	need(c.RestoreStateMachine != nil, "RestoreStateMachine is missing")
 	need(c.Tick >= 0 && c.FlushEvery >= 0, "negative duration")
 	need(c.FlushBytes >= 0 && c.CacheBytes >= 0 && c.InboxBytes >= 0 &&
 		c.ProposalBytes >= 0 && c.ApplyQueueBytes >= 0, "negative size")

@@ -23,6 +23,12 @@ var (
 	// ErrHalt is wrapped by a state machine that met an entry it cannot apply:
 	// its group stops here, and waits for a binary that can.
 	ErrHalt = errors.New("group halted")
+	// ErrDamaged is wrapped by a state machine whose file is not what was written
+	// to it: the group fetches the state from a peer.
+	ErrDamaged = errors.New("state is damaged")
+	// ErrNoSpace is wrapped by a state machine that found no room to flush: the
+	// group opens it again from what is durable, and tries again.
+	ErrNoSpace = errors.New("no space for the state")
 	// ErrBadSnapshot is wrapped by InstallSnapshot when it refused the file and
 	// left the old state as it was.
 	ErrBadSnapshot = errors.New("snapshot refused")
@@ -40,6 +46,19 @@ var (
 	// ErrQuery wraps the text of an error that a state machine gave to a query.
 	ErrQuery = errors.New("query failed")
 )
+
+// AbsentError: the group has a replica here that takes no part at present. It is
+// an ErrUnavailable; nothing was proposed, and another node may serve.
+type AbsentError struct {
+	Group GroupID
+	Role  Role
+	Why   error
+}
+
+func (e *AbsentError) Error() string {
+	return fmt.Sprintf("metadata group %d is %s on this node: %v", e.Group, e.Role, e.Why)
+}
+func (e *AbsentError) Is(target error) bool { return target == ErrUnavailable }
 
 // NotLeaderError says that nothing was proposed, and who leads if that is known.
 type NotLeaderError struct{ Leader ReplicaID }

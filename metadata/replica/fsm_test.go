@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -8,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+
+	"github.com/zeebo/xxh3"
 )
 
 // kvImage is the state of the tests' state machine: registers that are swapped,
@@ -28,6 +31,15 @@ func (im kvImage) clone() kvImage {
 type kvDisk struct {
 	path  string
 	image kvImage
+	// harmed: what is open on it fails from now on. The next life finds garbage.
+	harmed bool
+}
+
+func (d *kvDisk) check() error {
+	if d.harmed {
+		return fmt.Errorf("kv: %w", ErrDamaged)
+	}
+	return nil
 }
 
 func (d *kvDisk) load() error {
@@ -42,7 +54,10 @@ func (d *kvDisk) load() error {
 	if err != nil {
 		return err
 	}
-	return json.Unmarshal(b, &d.image)
+	if len(b) < 8 || binary.BigEndian.Uint64(b) != xxh3.Hash(b[8:]) {
+		return fmt.Errorf("%s: %w", d.path, ErrDamaged)
+	}
+	return json.Unmarshal(b[8:], &d.image)
 }
 
 func (d *kvDisk) store(im kvImage) error {
@@ -54,6 +69,7 @@ func (d *kvDisk) store(im kvImage) error {
 	if err != nil {
 		return err
 	}
+	b = append(binary.BigEndian.AppendUint64(nil, xxh3.Hash(b)), b...)
 	tmp := d.path + ".tmp"
 	if err := os.WriteFile(tmp, b, 0o600); err != nil {
 		return err
@@ -75,6 +91,9 @@ func command(id, key, value string) []byte { return []byte(id + " " + key + " " 
 func (m *kv) ApplyBatch(entries []Entry, conf []byte) ([][]byte, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if err := m.disk.check(); err != nil {
+		return nil, err
+	}
 	out := make([][]byte, len(entries))
 	for i, e := range entries {
 		if e.Index != m.now.At.Index+1 {
@@ -105,6 +124,9 @@ func (m *kv) ApplyBatch(entries []Entry, conf []byte) ([][]byte, error) {
 func (m *kv) Query(q []byte) ([]byte, error) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
+	if err := m.disk.check(); err != nil {
+		return nil, err
+	}
 	if len(q) == 0 {
 		return nil, fmt.Errorf("kv: empty query")
 	}
@@ -117,13 +139,19 @@ func (m *kv) Durable() Applied { return m.disk.image.At }
 func (m *kv) Flush() (Applied, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if err := m.disk.check(); err != nil {
+		return Applied{}, err
+	}
 	return m.now.At, m.disk.store(m.now)
 }
 
 func (m *kv) StreamSnapshot(w io.Writer) (Applied, error) {
 	m.mu.RLock()
-	im := m.disk.image.clone()
+	im, err := m.disk.image.clone(), m.disk.check()
 	m.mu.RUnlock()
+	if err != nil {
+		return Applied{}, err
+	}
 	return im.At, json.NewEncoder(w).Encode(im)
 }
 
@@ -141,8 +169,18 @@ func (m *kv) InstallSnapshot(path string) (Applied, error) {
 	if err := m.disk.store(im); err != nil {
 		return Applied{}, err
 	}
+	m.disk.harmed = false
 	m.now = im.clone()
 	return im.At, os.Remove(path)
+}
+
+// restoreKV replaces what the disk holds.
+func restoreKV(d *kvDisk, path string) (StateMachine, error) {
+	m := openKV(d)
+	if _, err := m.InstallSnapshot(path); err != nil {
+		return nil, err
+	}
+	return m, nil
 }
 
 func (m *kv) image() kvImage {
@@ -161,5 +199,11 @@ func openKVFile(dir string) func(GroupID) (StateMachine, error) {
 			return nil, err
 		}
 		return openKV(d), nil
+	}
+}
+
+func restoreKVFile(dir string) func(GroupID, string) (StateMachine, error) {
+	return func(g GroupID, path string) (StateMachine, error) {
+		return restoreKV(&kvDisk{path: filepath.Join(dir, fmt.Sprintf("kv-%d.json", g))}, path)
 	}
 }

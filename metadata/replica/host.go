@@ -25,19 +25,26 @@ type Host struct {
 	mu      sync.Mutex
 	running bool
 	closed  bool
+	away    map[GroupID]*absent // changed only by Open and the loop
 
 	stop     chan struct{} // closed: Run must return
 	stopOnce sync.Once
 	done     chan struct{} // closed: Run has returned, or never will run
 	fatal    chan error    // from appliers
 	workers  sync.WaitGroup
-	receives chan struct{} // snapshots coming in at once
+	guests   sync.WaitGroup // callers from outside that open files
+	receives chan struct{}  // snapshots coming in at once
 
-	turnNo uint64 // only the loop
-	out    sender // only the loop
+	stalled atomic.Pointer[error] // why the log takes nothing at present
+
+	// Only the loop.
+	turnNo uint64
+	out    sender
+	stall  stall
 }
 
-// Open reads the log store and opens the state machine of every group in it. If it
+// Open reads the log store and opens the state machine of every group in it. What
+// is damaged concerns its group alone, which Status then shows as absent. If Open
 // fails, the log store is still the caller's to close.
 func Open(cfg Config) (*Host, error) {
 	if err := cfg.Validate(); err != nil {
@@ -46,6 +53,7 @@ func Open(cfg Config) (*Host, error) {
 	cfg.withDefaults()
 	h := &Host{
 		cfg:      cfg,
+		away:     map[GroupID]*absent{},
 		stop:     make(chan struct{}),
 		done:     make(chan struct{}),
 		fatal:    make(chan error, 1),
@@ -70,11 +78,9 @@ func Open(cfg Config) (*Host, error) {
 		return nil, err
 	}
 	for _, id := range ids {
-		g, err := h.openGroup(id)
-		if err != nil {
+		if err := h.openGroup(id); err != nil {
 			return nil, errors.Join(err, h.closeMachines())
 		}
-		h.addGroup(g)
 	}
 	return h, nil
 }
@@ -104,18 +110,18 @@ func (h *Host) addGroup(g *group) {
 	}
 }
 
-// Groups lists the groups that have a replica here.
+// Groups lists the groups that have a replica here, absent ones too.
 func (h *Host) Groups() []GroupID {
 	var ids []GroupID
-	for _, g := range h.all() {
-		ids = append(ids, g.id)
+	for _, s := range h.Status() {
+		ids = append(ids, s.Group)
 	}
 	return ids
 }
 
 // Run is the loop. It returns nil once ctx is done or Close was called, and an
-// error if a disk failed: then the process must end, since what its files hold
-// is no longer known.
+// error if the log could not be synced: then the process must end, since what the
+// file holds is no longer known.
 func (h *Host) Run(ctx context.Context) error {
 	h.mu.Lock()
 	if h.running || h.closed {
@@ -210,6 +216,8 @@ func (h *Host) Close() error {
 	} else {
 		close(h.done)
 	}
+	h.workers.Wait() // of a host that never ran
+	h.guests.Wait()
 	return errors.Join(h.closeMachines(), h.cfg.Log.Close())
 }
 
@@ -218,6 +226,11 @@ func (h *Host) closeMachines() error {
 	for _, g := range h.all() {
 		if err := g.ap.close(); err != nil {
 			errs = append(errs, fmt.Errorf("group %d: close: %w", g.id, err))
+		}
+	}
+	for _, a := range h.absentGroups() {
+		if a.loose != nil { // nobody joins it any more
+			errs = append(errs, a.loose.Close())
 		}
 	}
 	return errors.Join(errs...)

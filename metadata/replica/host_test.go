@@ -66,18 +66,16 @@ func (r *region) start(n, groups int) *region {
 
 func (r *region) open(id ReplicaID, dir string) *node {
 	r.t.Helper()
-	log, err := OpenBoltLog(filepath.Join(dir, "raft.db"))
-	if err != nil {
-		r.t.Fatal(err)
-	}
+	log := openLog(r.t, filepath.Join(dir, "raft.db"))
 	cfg := Config{
 		Replica: id, Dir: filepath.Join(dir, "tmp"), Log: log, Tick: r.tick,
-		Transport: pipe{r, id}, NewStateMachine: r.newSM(dir),
+		Transport: pipe{r, id}, NewStateMachine: r.newSM(dir), RestoreStateMachine: restoreKVFile(dir),
 	}
 	if r.tune != nil {
 		r.tune(&cfg)
 	}
 	nd := &node{id: id, dir: dir, ended: make(chan error, 1), queues: map[ReplicaID]chan []byte{}}
+	var err error
 	if nd.host, err = Open(cfg); err != nil {
 		r.t.Fatal(err)
 	}

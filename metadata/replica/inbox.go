@@ -97,6 +97,25 @@ func (in *inbox) call(f func()) {
 	in.ring()
 }
 
+// takeTicks leaves all else where it is.
+func (in *inbox) takeTicks() int {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	n := in.ticks
+	in.ticks = 0
+	return n
+}
+
+// takeCallers leaves messages and calls where they are.
+func (in *inbox) takeCallers() ([]*proposal, []*readWaiter) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	props, reads := in.props, in.reads
+	in.props, in.reads = nil, nil
+	clear(in.propBytes)
+	return props, reads
+}
+
 // take empties the inbox.
 func (in *inbox) take() batch {
 	in.mu.Lock()

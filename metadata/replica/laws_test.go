@@ -29,7 +29,8 @@ func single(t *testing.T, log LogStore, disk *kvDisk, tune func(*Config)) (*Host
 	}
 	cfg := Config{
 		Replica: 1, Dir: t.TempDir(), Log: log, Transport: noTransport{}, Seed: 5,
-		NewStateMachine: func(GroupID) (StateMachine, error) { return openKV(disk), nil },
+		NewStateMachine:     func(GroupID) (StateMachine, error) { return openKV(disk), nil },
+		RestoreStateMachine: func(_ GroupID, path string) (StateMachine, error) { return restoreKV(disk, path) },
 	}
 	if tune != nil {
 		tune(&cfg)
@@ -109,7 +110,7 @@ func TestBootReconcilesLogAndState(t *testing.T) {
 		at       Applied
 		mark     uint64 // after the boot
 		last     uint64
-		mustFail bool
+		rebuilds bool
 	}{
 		{"state within the log", Update{HardState: hardState(2, 0, 4), Entries: entriesAt(2, 1, 6)}, Applied{4, 2, conf}, 0, 6, false},
 		{"state beyond the commit index saved", Update{HardState: hardState(2, 0, 1), Entries: entriesAt(2, 1, 6)}, Applied{4, 2, conf}, 0, 6, false},
@@ -125,14 +126,14 @@ func TestBootReconcilesLogAndState(t *testing.T) {
 				t.Fatal(err)
 			}
 			h, err := single(t, log, &kvDisk{image: kvImage{At: c.at, KV: map[string]string{}, Done: map[string]string{}}}, nil)
-			if c.mustFail {
-				if !errors.Is(err, ErrCorrupt) {
-					t.Fatalf("opened: %v", err)
-				}
-				return
-			}
 			if err != nil {
 				t.Fatal(err)
+			}
+			if c.rebuilds {
+				if st := h.Status()[0]; st.Role != RoleRebuilding || !errors.Is(st.Halted, ErrDamaged) {
+					t.Fatalf("%+v", st)
+				}
+				return
 			}
 			g := h.group(0)
 			if g.st.mark.Index != c.mark || g.st.last != c.last || g.commit < c.at.Index || g.st.hs.GetTerm() < c.at.Term {
@@ -307,10 +308,13 @@ func TestHandleRaftRefuses(t *testing.T) {
 		"for another":       {func(m *raftpb.Message) { m.To = proto.Uint64(3) }, 0},
 		"in another's name": {func(m *raftpb.Message) { m.From = proto.Uint64(3) }, 0},
 		"proposal":          {func(m *raftpb.Message) { m.Type = raftpb.MsgProp.Enum() }, 0},
-		"snapshot":          {func(m *raftpb.Message) { m.Type = raftpb.MsgSnap.Enum() }, 0},
-		"election":          {func(m *raftpb.Message) { m.Type = raftpb.MsgHup.Enum() }, 0},
-		"local":             {func(m *raftpb.Message) { m.Type = raftpb.MsgStorageAppendResp.Enum() }, 0},
-		"read of nothing":   {func(m *raftpb.Message) { m.Type = raftpb.MsgReadIndex.Enum() }, 0},
+		"snapshot": {func(m *raftpb.Message) {
+			m.Type, m.Snapshot = raftpb.MsgSnap.Enum(), &raftpb.Snapshot{}
+		}, 0},
+		"wish for a snapshot": {func(m *raftpb.Message) { m.Type = raftpb.MsgSnap.Enum() }, 1},
+		"election":            {func(m *raftpb.Message) { m.Type = raftpb.MsgHup.Enum() }, 0},
+		"local":               {func(m *raftpb.Message) { m.Type = raftpb.MsgStorageAppendResp.Enum() }, 0},
+		"read of nothing":     {func(m *raftpb.Message) { m.Type = raftpb.MsgReadIndex.Enum() }, 0},
 	} {
 		m := ok()
 		c.alter(m)
@@ -420,3 +424,5 @@ func TestConfChangesThatMakeNoSense(t *testing.T) {
 		}
 	}
 }
+
+func confOf(voters ...uint64) *raftpb.ConfState { return &raftpb.ConfState{Voters: voters} }

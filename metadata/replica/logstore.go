@@ -30,7 +30,10 @@ type Update struct {
 //
 // Save and Compact are called from one goroutine at a time, reads may run beside
 // them. Entries are not to be changed, neither by the store nor by the caller.
-// After an error from Save the store must not be used again.
+// After an error from Save the store must not be used again, unless it wraps
+// ErrNoSpace: then nothing was written, and the same Save may be tried again.
+// ErrCorrupt, from any method, says that what was written is not what is there; of
+// InitialState it concerns that group alone.
 type LogStore interface {
 	// Claim binds the store to a replica id for good; it fails if it is bound to
 	// another one.
@@ -54,3 +57,20 @@ type LogStore interface {
 	Compact(g GroupID, upTo uint64) error
 	Close() error
 }
+
+// NoLog stands in for a log store that is damaged or missing: no group runs on it,
+// and none can be made.
+func NoLog(why error) LogStore { return noLog{why} }
+
+type noLog struct{ why error }
+
+func (l noLog) Claim(ReplicaID) error                                            { return nil }
+func (l noLog) Groups() ([]GroupID, error)                                       { return nil, nil }
+func (l noLog) InitialState(GroupID) (LogState, error)                           { return LogState{}, l.why }
+func (l noLog) Entries(GroupID, uint64, uint64, uint64) ([]*raftpb.Entry, error) { return nil, l.why }
+func (l noLog) Term(GroupID, uint64) (uint64, error)                             { return 0, l.why }
+func (l noLog) FirstIndex(GroupID) (uint64, error)                               { return 0, l.why }
+func (l noLog) LastIndex(GroupID) (uint64, error)                                { return 0, l.why }
+func (l noLog) Save([]Update, bool) error                                        { return l.why }
+func (l noLog) Compact(GroupID, uint64) error                                    { return l.why }
+func (l noLog) Close() error                                                     { return nil }

@@ -31,32 +31,27 @@ type ready struct {
 // turn is one pass: drain what arrived, save for all groups at once, send, and
 // hand over what is committed. It reports whether there is more to do at once.
 func (h *Host) turn() (more bool, err error) {
-	defer func() {
-		// raft panics when it cannot read its log. If that was a failing disk,
-		// the disk's error says more than the panic.
-		if p := recover(); p != nil {
-			if serr := h.storageError(); serr != nil {
-				err = serr
-				return
-			}
-			panic(p)
-		}
-	}()
 	h.turnNo++
 	h.metrics.turns.Inc()
-	h.drain(h.in.take())
-	work, sync := h.collect()
+	if h.waiting() {
+		return false, nil
+	}
+	work, sync := h.stall.work, h.stall.sync
+	if work == nil {
+		h.drain(h.in.take())
+		work, sync = h.collect()
+	}
 	if len(work) == 0 {
 		return false, h.storageError()
 	}
 	if err := h.save(work, sync); err != nil {
-		return false, err
+		return false, h.saveFailed(work, sync, err)
 	}
+	h.goOn()
 	h.send(work)
 	for i := range work {
-		if err := h.finish(&work[i]); err != nil {
-			return false, err
-		}
+		w := &work[i]
+		w.g.try(func() { h.finish(w) })
 	}
 	return true, h.storageError()
 }
@@ -65,7 +60,10 @@ func (h *Host) turn() (more bool, err error) {
 func (h *Host) drain(in batch) {
 	for range in.ticks {
 		for _, g := range h.all() {
-			g.tick()
+			g.try(g.tick)
+		}
+		for _, a := range h.absentGroups() {
+			a.tick()
 		}
 	}
 	for _, m := range in.msgs {
@@ -76,7 +74,7 @@ func (h *Host) drain(in batch) {
 	}
 	for _, p := range in.props {
 		if g := h.group(p.group); g == nil {
-			p.finish(nil, ErrNoGroup)
+			p.finish(nil, h.missing(p.group))
 		} else {
 			g.props = append(g.props, p)
 			g.dirty = true
@@ -84,7 +82,7 @@ func (h *Host) drain(in batch) {
 	}
 	for _, r := range in.reads {
 		if g := h.group(r.group); g == nil {
-			r.finish(ErrNoGroup)
+			r.finish(h.missing(r.group))
 		} else {
 			g.reads.add(r)
 			g.dirty = true
@@ -92,8 +90,10 @@ func (h *Host) drain(in batch) {
 	}
 	for _, g := range h.all() {
 		if g.dirty {
-			g.propose()
-			g.reads.issue(g)
+			g.try(func() {
+				g.propose()
+				g.reads.issue(g)
+			})
 		}
 	}
 }
@@ -101,16 +101,27 @@ func (h *Host) drain(in batch) {
 // step gives raft one message from the network.
 func (h *Host) step(m groupMessage) {
 	g := h.group(m.group)
+	if g == nil {
+		if a := h.absentGroup(m.group); a != nil {
+			a.heard(m)
+		}
+	}
 	if g == nil || g.halted != nil || m.epoch != g.st.mark.Epoch {
 		h.metrics.dropped.WithLabelValues("stray").Inc()
 		return
 	}
-	g.dirty = true
-	// The only errors are about messages that no longer concern us, such as an
-	// answer from a member that was removed meanwhile.
-	if err := g.rn.Step(m.msg); err != nil {
-		h.metrics.dropped.WithLabelValues("stray").Inc()
+	if isWish(m.msg) {
+		g.grant(m.msg)
+		return
 	}
+	g.dirty = true
+	g.try(func() {
+		// The only errors are about messages that no longer concern us, such as an
+		// answer from a member that was removed meanwhile.
+		if err := g.rn.Step(m.msg); err != nil {
+			h.metrics.dropped.WithLabelValues("stray").Inc()
+		}
+	})
 }
 
 // collect takes the Ready of each dirty group. A group whose applier is behind
@@ -118,18 +129,22 @@ func (h *Host) step(m groupMessage) {
 // room, and the applier rings when there is.
 func (h *Host) collect() (work []ready, sync bool) {
 	for _, g := range h.all() {
-		if !g.dirty || g.halted != nil {
+		if !g.dirty || g.halted != nil || g.st.err != nil {
 			continue
 		}
 		if g.ap.full() {
 			h.metrics.paused.Inc()
 			continue
 		}
-		if !g.rn.HasReady() {
-			g.dirty = false
+		var rd raft.Ready
+		g.try(func() {
+			if g.dirty = g.rn.HasReady(); g.dirty {
+				rd = g.rn.Ready()
+			}
+		})
+		if !g.dirty || g.halted != nil {
 			continue
 		}
-		rd := g.rn.Ready()
 		u := Update{Group: g.id, Entries: rd.Entries}
 		if !raft.IsEmptyHardState(rd.HardState) {
 			u.HardState = rd.HardState
@@ -185,7 +200,7 @@ func (h *Host) save(work []ready, sync bool) error {
 }
 
 // finish hands over what a saved Ready has for the state machine and the readers.
-func (h *Host) finish(w *ready) error {
+func (h *Host) finish(w *ready) {
 	g := w.g
 	if r := w.update.Reset; r != nil {
 		// The state is installed already; entries that it covers never come.
@@ -197,21 +212,25 @@ func (h *Host) finish(w *ready) error {
 	}
 	if err := g.hand(w.rd.CommittedEntries); err != nil {
 		g.halt(err)
-		return nil
+		return
 	}
 	g.rn.Advance(w.rd)
 	for _, to := range h.out.failed(g.id) {
 		g.rn.ReportUnreachable(uint64(to))
 	}
 	g.follow()
-	return nil
 }
 
-// storageError is the first failure to read a log that raft did not report.
+// storageError looks for failures to read a log, which raft does not report. One
+// that is damaged concerns its group alone.
 func (h *Host) storageError() error {
 	var errs []error
 	for _, g := range h.all() {
-		if g.st.err != nil {
+		switch {
+		case g.st.err == nil:
+		case errors.Is(g.st.err, ErrCorrupt):
+			h.lose(g, RoleHeld, g.st.err)
+		default:
 			errs = append(errs, g.st.err)
 		}
 	}

@@ -11,6 +11,7 @@ type metrics struct {
 	turns, paused, spared, applied, flushes, leaderChanges, logReads prometheus.Counter
 	saveSeconds, saveEntries                                         prometheus.Histogram
 	proposals, dropped, snapshots                                    *prometheus.CounterVec
+	absent                                                           *prometheus.GaugeVec
 }
 
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
@@ -40,13 +41,16 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		dropped:   vec("dropped_messages_total", "Raft messages dropped, by reason.", "reason"),
 		snapshots: vec("snapshots_total", "Snapshots by what became of them.", "result"),
 	}
+	m.absent = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "bivalve_replica_absent_groups", Help: "Groups whose replica here takes no part, by why.",
+	}, []string{"role"})
 	if r == nil {
 		return m, nil
 	}
 	var errs []error
 	for _, c := range []prometheus.Collector{
 		m.turns, m.paused, m.spared, m.applied, m.flushes, m.leaderChanges, m.logReads,
-		m.saveSeconds, m.saveEntries, m.proposals, m.dropped, m.snapshots,
+		m.saveSeconds, m.saveEntries, m.proposals, m.dropped, m.snapshots, m.absent,
 	} {
 		errs = append(errs, r.Register(c))
 	}

@@ -43,8 +43,9 @@ func (p *proposal) finish(result []byte, err error) {
 // Propose commits data to g and returns what the state machine made of it. It
 // must run at the leader's host. data is copied.
 //
-// Errors: *NotLeaderError, ErrDropped, ErrTooLarge, ErrNoGroup and ErrClosed say
-// that nothing happened; ErrUnknown says that it may have or may yet.
+// Errors: *NotLeaderError, ErrDropped, ErrTooLarge, ErrNoGroup, ErrUnavailable and
+// ErrClosed say that nothing happened, unless it is also ErrUnknown, which says
+// that it may have or may yet.
 func (h *Host) Propose(ctx context.Context, g GroupID, data []byte) ([]byte, error) {
 	if len(data) > maxCommand {
 		return nil, fmt.Errorf("group %d: %d bytes: %w", g, len(data), ErrTooLarge)
@@ -59,7 +60,10 @@ func (h *Host) await(ctx context.Context, p *proposal) ([]byte, error) {
 		return nil, wrapContext(ErrDropped, ctx)
 	}
 	if h.group(p.group) == nil {
-		return nil, ErrNoGroup
+		return nil, h.missing(p.group)
+	}
+	if err := h.standing(); err != nil {
+		return nil, fmt.Errorf("group %d: %w", p.group, err)
 	}
 	if !h.in.addProposal(p) {
 		h.metrics.proposals.WithLabelValues("dropped").Inc()

@@ -34,7 +34,10 @@ func (r *readWaiter) finish(err error) {
 // says that no leader could confirm itself.
 func (h *Host) ReadIndex(ctx context.Context, g GroupID) error {
 	if h.group(g) == nil {
-		return ErrNoGroup
+		return h.missing(g)
+	}
+	if err := h.standing(); err != nil {
+		return fmt.Errorf("group %d: %w", g, err)
 	}
 	if h.cfg.hooks.localReads {
 		return nil
@@ -66,14 +69,17 @@ func (h *Host) Query(ctx context.Context, g GroupID, q []byte) ([]byte, error) {
 func (h *Host) QueryLocal(g GroupID, q []byte) ([]byte, error) {
 	gr := h.group(g)
 	if gr == nil {
-		return nil, ErrNoGroup
+		return nil, h.missing(g)
 	}
 	gr.ap.open.RLock()
 	defer gr.ap.open.RUnlock()
 	if gr.ap.closed {
-		return nil, ErrClosed
+		return nil, fmt.Errorf("group %d: %w", g, ErrUnavailable)
 	}
 	out, err := gr.ap.sm.Query(q)
+	if gr.ap.lost(err) {
+		return nil, fmt.Errorf("group %d: %w: %w", g, ErrUnavailable, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("group %d: %w: %w", g, ErrQuery, err)
 	}

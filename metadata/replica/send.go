@@ -118,6 +118,8 @@ func (h *Host) acceptable(from ReplicaID, m *raftpb.Message) bool {
 		raftpb.MsgPreVote, raftpb.MsgPreVoteResp, raftpb.MsgHeartbeat, raftpb.MsgHeartbeatResp,
 		raftpb.MsgTimeoutNow:
 		return true
+	case raftpb.MsgSnap:
+		return isWish(m) // a snapshot has a connection of its own
 	case raftpb.MsgReadIndex, raftpb.MsgReadIndexResp:
 		return len(m.GetEntries()) == 1
 	}

@@ -178,6 +178,10 @@ func (c *simClient) poll(h *history) {
 				return
 			}
 			out, err := op.node.host.QueryLocal(op.group, []byte(op.key))
+			if errors.Is(err, ErrUnavailable) {
+				c.failed(h, ErrDropped) // the state was found damaged
+				return
+			}
 			s.check(err)
 			c.end(h, simOutput{value: string(out)})
 			return

@@ -26,7 +26,7 @@ var crashPoints = []string{
 func (s *sim) fault() {
 	zoneA, zoneB, w := []ReplicaID{1, 2}, []ReplicaID{3, 4}, []ReplicaID{5}
 	n := s.nodes[pick(s.rnd, s.ids)]
-	switch k := s.rnd.IntN(16); k {
+	switch k := s.rnd.IntN(17); k {
 	case 0, 1: // a crash at a persist point, when it next comes by
 		if n.host != nil {
 			n.armed[pick(s.rnd, crashPoints)] = true
@@ -40,6 +40,9 @@ func (s *sim) fault() {
 	case 3: // a crash between turns, perhaps long enough to need a snapshot
 		if n.host != nil {
 			s.crash(n, 50+s.rnd.IntN(6000))
+			if s.rnd.IntN(3) == 0 && s.whole(n) {
+				s.loseStates(n)
+			}
 		}
 	case 4: // everything loses power at once
 		for _, id := range s.ids {
@@ -69,11 +72,30 @@ func (s *sim) fault() {
 		s.maxDelay = 20 + s.rnd.IntN(200)
 	case 12:
 		s.laggy = s.rnd.Float64()
+	case 13: // a state goes bad while it is in use
+		if d := n.disks[GroupID(s.rnd.IntN(s.groups))]; d != nil && n.host != nil && s.whole(n) {
+			s.hits["harmed state"]++
+			d.harmed = true
+		}
 	default:
 		clear(s.blocked)
 		s.loss, s.dup, s.maxDelay, s.laggy = 0, 0, 15, 0
 	}
 	s.note("fault")
+}
+
+// whole tells whether a majority keeps its states if this node loses its own.
+func (s *sim) whole(but *simNode) bool {
+	poor := 0
+	for _, id := range without(s.ids, but.id) {
+		for _, d := range s.nodes[id].disks {
+			if d.harmed || d.image.At.Index == 0 {
+				poor++
+				break
+			}
+		}
+	}
+	return poor < len(s.ids)/2
 }
 
 // scenario is one seed: faults under load, then peace, then what must be true.
@@ -124,6 +146,9 @@ func (s *sim) describe() (out string) {
 		if n.host == nil {
 			out += fmt.Sprintf("\n  node %d is down", id)
 			continue
+		}
+		for _, a := range n.host.absentGroups() {
+			out += fmt.Sprintf("\n  node %d group %d: %s: %v", id, a.id, a.role, a.why)
 		}
 		for _, g := range n.host.all() {
 			out += fmt.Sprintf("\n  node %d group %d: %s lead %d term %d log (%d, %d] commit %d applied %d halted %v matches %v", id, g.id,
@@ -226,7 +251,7 @@ func TestSimulation(t *testing.T) {
 	}
 	t.Logf("seeds %d, operations %d, acknowledged writes %d, points hit %v", len(seeds), ops, acked, hits)
 	if len(seeds) >= 100 {
-		for _, p := range append(crashPoints, "snapshot") {
+		for _, p := range append(crashPoints, "snapshot", "lost state", "harmed state", "rebuilt") {
 			if hits[p] == 0 {
 				t.Errorf("no crash at point %s", p)
 			}

@@ -162,7 +162,13 @@ func (s *sim) boot(n *simNode) {
 					return nil, err
 				}
 			}
+			if err := n.disks[g].check(); err != nil {
+				return nil, err
+			}
 			return openKV(n.disks[g]), nil
+		},
+		RestoreStateMachine: func(g GroupID, path string) (StateMachine, error) {
+			return restoreKV(n.disks[g], path)
 		},
 		PreferLeader: func(id ReplicaID) bool { return id != simWitness },
 		TailEntries:  8, PinFactor: 2, CacheBytes: 600,
@@ -170,6 +176,7 @@ func (s *sim) boot(n *simNode) {
 			at:          func(point string, _ GroupID) error { return s.at(n, point) },
 			noSync:      s.noSync,
 			runSnapshot: func(j *snapshotJob) { s.snapshot(n, j) },
+			background:  func(f func()) { f() },
 		},
 	}
 	if s.debug != nil {
@@ -319,7 +326,10 @@ func (s *sim) snapshot(from *simNode, j *snapshotJob) {
 	defer s.after(3000, func() { report(errors.New("timeout")) })
 	var image bytes.Buffer
 	if err := j.stream(&image); err != nil {
-		s.check(err)
+		if !errors.Is(err, ErrDamaged) {
+			s.check(err)
+		}
+		report(err)
 		return
 	}
 	s.note("snapshot %d>%d", from.id, j.to)
@@ -335,8 +345,12 @@ func (s *sim) snapshot(from *simNode, j *snapshotJob) {
 			report(err)
 			return
 		}
-		g := n.host.group(m.group)
-		if !g.receiving.CompareAndSwap(false, true) {
+		g, away := n.host.group(m.group), n.host.absentGroup(m.group)
+		if g == nil && away == nil {
+			report(ErrNoGroup)
+			return
+		}
+		if away == nil && !g.receiving.CompareAndSwap(false, true) {
 			report(lost)
 			return
 		}
@@ -347,6 +361,18 @@ func (s *sim) snapshot(from *simNode, j *snapshotJob) {
 			err = os.WriteFile(path, data, 0o600)
 		}
 		s.check(err)
+		if away != nil {
+			sm, err := away.restore(path)
+			s.check(err)
+			n.host.in.call(func() {
+				err := away.join(sm)
+				if err == nil {
+					s.hits["rebuilt"]++
+				}
+				s.after(5, func() { report(err) })
+			})
+			return
+		}
 		g.install(m.msg, path, func(err error) {
 			g.receiving.Store(false)
 			s.after(5, func() { report(err) })
@@ -387,6 +413,18 @@ func (s *sim) heal() {
 	}
 }
 
+// loseStates takes the state files of a node that is down.
+func (s *sim) loseStates(n *simNode) {
+	for _, g := range sortedKeys(n.disks) {
+		if s.rnd.IntN(3) > 0 {
+			s.hits["lost state"]++
+			d := &kvDisk{}
+			s.check(d.load())
+			n.disks[g] = d
+		}
+	}
+}
+
 // leader is the live node that leads g and that no newer term denies.
 func (s *sim) leader(g GroupID) *simNode {
 	var best *simNode
@@ -413,6 +451,9 @@ func (s *sim) converged() bool {
 				return false
 			}
 			gr := n.host.group(GroupID(g))
+			if gr == nil {
+				return false
+			}
 			if s.leader(GroupID(g)) == nil || gr.st.last != gr.commit {
 				return false
 			}

@@ -40,6 +40,12 @@ func (h *Host) HandleSnapshot(ctx context.Context, from ReplicaID, head []byte, 
 		return err
 	}
 	g := h.group(m.group)
+	if g == nil {
+		if a := h.absentGroup(m.group); a != nil {
+			return a.take(ctx, m, r)
+		}
+		return ErrNoGroup
+	}
 	if !g.receiving.CompareAndSwap(false, true) {
 		return fmt.Errorf("group %d: a snapshot is coming in already: %w", g.id, ErrUnavailable)
 	}
@@ -76,9 +82,6 @@ func (h *Host) checkHead(from ReplicaID, head []byte) (groupMessage, error) {
 		return m, fmt.Errorf("snapshot from %d for %d came from %d to %d: %w",
 			m.msg.GetFrom(), m.msg.GetTo(), uint64(from), uint64(h.cfg.Replica), ErrFormat)
 	}
-	if h.group(m.group) == nil {
-		return m, ErrNoGroup
-	}
 	return m, nil
 }
 
@@ -112,7 +115,8 @@ func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
 // install queues steps 2 and 3; done is called once, unless the host ends.
 func (g *group) install(m *raftpb.Message, path string, done func(error)) {
-	g.ap.add(applyItem{task: func() error {
+	drop := func(err error) { done(errors.Join(err, removeIfThere(path))) }
+	g.ap.add(applyItem{drop: drop, task: func() error {
 		a, err := g.ap.install(m.GetSnapshot().GetMetadata().GetIndex(), path)
 		if errors.Is(err, ErrBadSnapshot) {
 			done(errors.Join(err, removeIfThere(path)))
@@ -122,6 +126,9 @@ func (g *group) install(m *raftpb.Message, path string, done func(error)) {
 			err = removeIfThere(path)
 		}
 		if err != nil {
+			if g.ap.lost(err) {
+				drop(err)
+			}
 			return err
 		}
 		g.h.in.call(func() {

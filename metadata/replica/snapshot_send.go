@@ -38,7 +38,7 @@ func (g *group) sendSnapshot(m *raftpb.Message) {
 	}
 	g.sending[to] = true
 	job := &snapshotJob{g: g, to: to, head: head}
-	g.ap.add(applyItem{task: func() error {
+	g.ap.add(applyItem{drop: job.report, task: func() error {
 		if err := g.ap.doFlush(); err != nil {
 			return err
 		}
@@ -95,6 +95,7 @@ func (j *snapshotJob) run() error {
 func (j *snapshotJob) stream(w io.Writer) error {
 	sw := newStreamWriter(w)
 	if _, err := j.g.ap.sm.StreamSnapshot(sw); err != nil {
+		j.g.ap.lost(err)
 		return fmt.Errorf("group %d: stream snapshot: %w", j.g.id, err)
 	}
 	return sw.end()

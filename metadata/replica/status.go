@@ -1,6 +1,8 @@
 package replica
 
 import (
+	"slices"
+
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/tracker"
 )
@@ -14,15 +16,22 @@ func (h *Host) Leader(g GroupID) ReplicaID {
 	return gr.status.Load().Leader
 }
 
-// Status shows all local replicas, by group.
+// Status shows all local replicas, by group, absent ones too.
 func (h *Host) Status() []GroupStatus {
 	var out []GroupStatus
+	for _, a := range h.absentGroups() {
+		out = append(out, a.status())
+	}
 	for _, g := range h.all() {
 		s := *g.status.Load()
 		s.Applied = g.ap.applied.Load().Index
 		s.Durable = g.ap.durable.Load().Index
+		if err := h.standing(); err != nil {
+			s.Role, s.Halted = RoleNoSpace, err
+		}
 		out = append(out, s)
 	}
+	slices.SortFunc(out, func(a, b GroupStatus) int { return int(int64(a.Group) - int64(b.Group)) })
 	return out
 }
 

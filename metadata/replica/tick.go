@@ -129,7 +129,7 @@ func (h *Host) TransferLead(g GroupID, to ReplicaID) error {
 			return ErrNoGroup
 		}
 		if gr.halted == nil && gr.isLeader() {
-			gr.rn.TransferLeader(uint64(to))
+			gr.try(func() { gr.rn.TransferLeader(uint64(to)) })
 			gr.dirty = true
 			return nil
 		}

@@ -26,6 +26,10 @@ type Entry struct {
 
 // StateMachine is the state of one group.
 //
+// From any method, an error that wraps ErrDamaged makes the group close the state
+// machine and fetch the state from a peer, and one that wraps ErrNoSpace makes it
+// open the state again from what is durable. The other groups go on.
+//
 // All methods but Query and StreamSnapshot are called from one goroutine at a
 // time; those two may run beside any other. Slices passed in stay valid but
 // must not be changed; slices returned belong to the caller.
@@ -33,7 +37,7 @@ type StateMachine interface {
 	// ApplyBatch applies committed entries in order and returns one result for
 	// each. conf is the membership after the batch if it changed, else nil. The
 	// effect is visible to Query on return; it need not be durable, the log is.
-	// An error that wraps ErrHalt stops this group alone; any other is fatal.
+	// An error stops this group alone, until the process starts again.
 	ApplyBatch(entries []Entry, conf []byte) (results [][]byte, err error)
 	// Query reads at the current applied state.
 	Query(q []byte) ([]byte, error)
@@ -47,8 +51,7 @@ type StateMachine interface {
 	StreamSnapshot(w io.Writer) (Applied, error)
 	// InstallSnapshot replaces the whole state, durably, by the file at path:
 	// synced, on the file system of Config.Dir, and the callee's to rename away.
-	// An error that wraps ErrBadSnapshot says that the old state is untouched;
-	// any other is fatal.
+	// An error that wraps ErrBadSnapshot says that the old state is untouched.
 	InstallSnapshot(path string) (Applied, error)
 	Close() error
 }
@@ -80,6 +83,11 @@ const (
 	RoleLeader    Role = "leader"
 	RoleLearner   Role = "learner"
 	RoleHalted    Role = "halted"
+
+	// The rest take no part in their group: the others see a member that is down.
+	RoleRebuilding Role = "rebuilding" // the state was damaged or lost; a fresh one is on its way
+	RoleNoSpace    Role = "no space"   // goes on when there is room on the disk
+	RoleHeld       Role = "held"       // the log is damaged: an operator must replace the replica
 )
 
 // GroupStatus is a recent view of one local replica.
@@ -94,7 +102,7 @@ type GroupStatus struct {
 	VotersOutgoing        []ReplicaID // not empty while a joint change is under way
 	Role                  Role
 	Epoch                 uint32
-	Halted                error               // why the group stopped, if it did
+	Halted                error               // why the group stopped or takes no part, if so
 	Match                 map[ReplicaID]Match // at the leader: how far each member is
 }
 

@@ -160,6 +160,9 @@ func (r *Region) Nodes(zones ...cluster.Zone) []cluster.NodeID {
 	return out
 }
 
+// Data is the folder of a node's metadata.
+func (r *Region) Data(id cluster.NodeID) string { return filepath.Join(r.dir, string(id), "data") }
+
 func (r *Region) member(id cluster.NodeID) server.SeedMember {
 	for _, m := range r.members {
 		if m.ID == id {

@@ -91,11 +91,11 @@ func saveDamaged(dir string, id cluster.DiskID, keys []cluster.ShardKey) error {
 		}
 		return syncDir(dir)
 	}
-	return replaceFile(damagedFile(dir, id), keys)
+	return WriteJSON(damagedFile(dir, id), keys)
 }
 
-// replaceFile writes v as a whole, durably.
-func replaceFile(name string, v any) error {
+// WriteJSON replaces a file as a whole, durably.
+func WriteJSON(name string, v any) error {
 	raw, err := json.MarshalIndent(v, "", " ")
 	if err != nil {
 		return err

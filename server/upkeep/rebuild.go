@@ -24,37 +24,44 @@ type repair struct {
 	cause  error // of the first read that failed
 }
 
-// mend rebuilds a shard from k others and puts it back. All shards of a chunk
-// have the same length, so no metadata is asked.
+// mend rebuilds a shard and puts it back in the place of the damaged one.
 func (m *Mender) mend(ctx context.Context, d MendDisk, s disk.DamagedShard) error {
+	shard, err := m.rebuild(ctx, s)
+	if err != nil {
+		return err
+	}
+	// The disk compares the sums with those it knows: a wrong rebuild is refused.
+	if err = d.Mend(ctx, shard); err == nil {
+		m.shards.Inc()
+		disk.PutBuffer(shard.Payload[:cap(shard.Payload)]) // else a disk that hangs may still use it
+	}
+	return err
+}
+
+// rebuild makes a shard out of k others. All shards of a chunk have the same
+// length, so no metadata is asked.
+func (m *Mender) rebuild(ctx context.Context, s disk.DamagedShard) (cluster.Shard, error) {
 	r := &repair{m: m, layout: m.cfg.Layout(), geo: erasure.Geometry{K: int(s.Profile.K), M: int(s.Profile.M)}, shard: s}
 	if err := r.check(); err != nil {
-		return err
+		return cluster.Shard{}, err
 	}
 	r.shards = make([][]byte, r.geo.Shards())
 	defer r.free()
 	if err := r.gather(ctx); err != nil {
-		return err
+		return cluster.Shard{}, err
 	}
-	payload := disk.GetBuffer(s.Bytes)
 	codec, err := m.codecs.Get(r.geo)
 	if err != nil {
-		return err
+		return cluster.Shard{}, err
 	}
 	index := erasure.ShardIndex(s.Key.Index)
 	shards := append([][]byte(nil), r.shards...)
-	shards[index] = payload[:0]
+	shards[index] = disk.GetBuffer(s.Bytes)[:0]
 	if err := codec.ReconstructShards(shards, erasure.SetOf(index)); err != nil {
-		return err
+		return cluster.Shard{}, err
 	}
-	// The disk compares these sums with those it knows: a wrong rebuild is refused.
-	err = d.Mend(ctx, cluster.Shard{Key: s.Key, Profile: s.Profile, Generation: s.Generation + 1,
-		Sums: erasure.Sums(nil, shards[index]), Payload: shards[index]})
-	if err == nil {
-		m.shards.Inc()
-		disk.PutBuffer(payload) // else a disk that hangs may still use it
-	}
-	return err
+	return cluster.Shard{Key: s.Key, Profile: s.Profile, Generation: s.Generation + 1,
+		Sums: erasure.Sums(nil, shards[index]), Payload: shards[index]}, nil
 }
 
 // check refuses what cannot be a shard of this region.

@@ -105,5 +105,5 @@ func loadScrub(dir string, id cluster.DiskID) (st scrubState, err error) {
 
 // saveScrub replaces the file.
 func saveScrub(dir string, id cluster.DiskID, st scrubState) error {
-	return replaceFile(filepath.Join(dir, id.String()+".json"), st)
+	return WriteJSON(filepath.Join(dir, id.String()+".json"), st)
 }

@@ -115,7 +115,19 @@ func space(dir string, statfs func(*unix.Statfs_t) error) (capacity, free int64,
 	if err := retry(func() error { return statfs(&st) }); err != nil {
 		return 0, 0, &os.PathError{Op: "statfs", Path: dir, Err: err}
 	}
-	return int64(st.Blocks) * st.Bsize, int64(st.Bavail) * st.Bsize, nil
+	capacity, free = room(&st)
+	return capacity, free, nil
+}
+
+// room is what statfs says. Where no further file can be made there is no room,
+// whatever is free: a segment or a manifest is a new file. A file system without
+// a table of inodes counts none.
+func room(st *unix.Statfs_t) (capacity, free int64) {
+	capacity, free = int64(st.Blocks)*st.Bsize, int64(st.Bavail)*st.Bsize
+	if st.Files > 0 && st.Ffree == 0 {
+		free = 0
+	}
+	return capacity, free
 }
 
 // realFile keeps the descriptor beside the *os.File, so that every call is one
