@@ -108,7 +108,7 @@ func (d *Disk) prepare(s *cluster.Shard) (w write, needed bool, err error) {
 
 // Delete removes the shards, durably. What is not there counts as deleted.
 func (d *Disk) Delete(ctx context.Context, keys []cluster.ShardKey) error {
-	return leaveErr(d, func() error { return d.delete(ctx, keys) })
+	return leaveErr(ctx, d, func() error { return d.delete(ctx, keys) })
 }
 
 func (d *Disk) delete(ctx context.Context, keys []cluster.ShardKey) error {

@@ -106,7 +106,7 @@ func (d *Disk) DamageFound() <-chan struct{} {
 // Other errors are as for Append; Generation is not looked at. When the disk hangs
 // Mend returns all the same, and the payload's memory is still in use.
 func (d *Disk) Mend(ctx context.Context, s cluster.Shard) error {
-	return leaveErr(d, func() error { return d.mend(ctx, s) })
+	return leaveErr(ctx, d, func() error { return d.mend(ctx, s) })
 }
 
 func (d *Disk) mend(ctx context.Context, s cluster.Shard) error {

@@ -242,14 +242,18 @@ func (d *Disk) hungError() error {
 	return fmt.Errorf("disk %s: %w: it hangs", d.owner.disk, cluster.ErrDiskFailed)
 }
 
-func leaveErr(d *Disk, op func() error) error {
-	_, err := leave(d, func() (struct{}, error) { return struct{}{}, op() })
+func leaveErr(ctx context.Context, d *Disk, op func() error) error {
+	_, err := leave(ctx, d, func() (struct{}, error) { return struct{}{}, op() })
 	return err
 }
 
+// leaveAfter is how long a call may go on after its context has ended: it ends by
+// itself well within that, unless the disk hangs and nobody has noticed yet.
+const leaveAfter = 5 * time.Second
+
 // leave lets the caller of a background call go when the disk hangs: op goes on
 // by itself, and so does what it was given.
-func leave[T any](d *Disk, op func() (T, error)) (T, error) {
+func leave[T any](ctx context.Context, d *Disk, op func() (T, error)) (T, error) {
 	type result struct {
 		value T
 		err   error
@@ -263,7 +267,16 @@ func leave[T any](d *Disk, op func() (T, error)) (T, error) {
 	case r := <-done:
 		return r.value, r.err
 	case <-d.hung:
-		var zero T
-		return zero, d.hungError()
+	case <-ctx.Done():
+		t := time.NewTimer(leaveAfter)
+		defer t.Stop()
+		select {
+		case r := <-done:
+			return r.value, r.err
+		case <-d.hung:
+		case <-t.C:
+		}
 	}
+	var zero T
+	return zero, d.hungError()
 }

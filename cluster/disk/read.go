@@ -156,7 +156,7 @@ func readError(err error) error {
 
 // Stat describes a stored shard out of the index, without reading it.
 func (d *Disk) Stat(key cluster.ShardKey) (cluster.ShardInfo, error) {
-	return leave(d, func() (cluster.ShardInfo, error) { return d.stat(key) })
+	return leave(context.Background(), d, func() (cluster.ShardInfo, error) { return d.stat(key) })
 }
 
 func (d *Disk) stat(key cluster.ShardKey) (cluster.ShardInfo, error) {
@@ -182,7 +182,7 @@ func info(key cluster.ShardKey, p place) cluster.ShardInfo {
 // first), in key order. A page shorter than limit is the last. limit is cut to
 // MaxListLimit.
 func (d *Disk) List(ctx context.Context, pg cluster.PG, after *cluster.ShardKey, limit int) ([]cluster.ShardInfo, error) {
-	return leave(d, func() ([]cluster.ShardInfo, error) { return d.list(ctx, pg, after, limit) })
+	return leave(ctx, d, func() ([]cluster.ShardInfo, error) { return d.list(ctx, pg, after, limit) })
 }
 
 func (d *Disk) list(ctx context.Context, pg cluster.PG, after *cluster.ShardKey, limit int) ([]cluster.ShardInfo, error) {

@@ -27,7 +27,7 @@ type ScrubPage struct {
 // remembered (Damaged) and does not end the call. pace is called with the bytes
 // of each record before it is read; its error ends the call.
 func (d *Disk) Scrub(ctx context.Context, pg cluster.PG, after *cluster.ShardKey, limit int, pace func(context.Context, int64) error) (ScrubPage, error) {
-	return leave(d, func() (ScrubPage, error) { return d.scrub(ctx, pg, after, limit, pace) })
+	return leave(ctx, d, func() (ScrubPage, error) { return d.scrub(ctx, pg, after, limit, pace) })
 }
 
 func (d *Disk) scrub(ctx context.Context, pg cluster.PG, after *cluster.ShardKey, limit int, pace func(context.Context, int64) error) (ScrubPage, error) {
@@ -76,7 +76,7 @@ func (d *Disk) scrub(ctx context.Context, pg cluster.PG, after *cluster.ShardKey
 // ErrNotFound, ErrCorrupt or ErrDiskFailed. Damage is remembered; a shard that
 // reads well is no longer damaged.
 func (d *Disk) Check(ctx context.Context, key cluster.ShardKey) error {
-	return leaveErr(d, func() error { return d.check(ctx, key) })
+	return leaveErr(ctx, d, func() error { return d.check(ctx, key) })
 }
 
 func (d *Disk) check(ctx context.Context, key cluster.ShardKey) error {
