@@ -28,6 +28,7 @@ const streamSnapshot transport.Kind = 200
 const (
 	methodOwn    = 128
 	methodStatus = methodOwn + iota
+	methodLife
 )
 
 func (n *Node) bootstrapping() (bool, error) {
@@ -44,6 +45,9 @@ func (n *Node) openMetadata() error {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return err
 		}
+	}
+	if err := n.openLife(); err != nil {
+		return err
 	}
 	first, err := n.bootstrapping()
 	if err != nil {
@@ -235,8 +239,11 @@ func (n *Node) handleMeta(ctx context.Context, from cluster.NodeID, method uint8
 	if !ok {
 		return nil, fmt.Errorf("%w: node %s is no member", cluster.ErrInvalid, from)
 	}
-	if method == methodStatus {
+	switch method {
+	case methodStatus:
 		return n.localStatusJSON()
+	case methodLife:
+		return n.handleLife(from, body)
 	}
 	return n.router.HandleCall(ctx, replica.ReplicaID(m.Replica), method, body)
 }
