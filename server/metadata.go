@@ -30,6 +30,7 @@ const (
 	methodStatus = methodOwn + iota
 	methodScrub
 	methodCheck
+	methodLife
 )
 
 func (n *Node) bootstrapping() (bool, error) {
@@ -46,6 +47,9 @@ func (n *Node) openMetadata() error {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return err
 		}
+	}
+	if err := n.openLife(); err != nil {
+		return err
 	}
 	first, err := n.bootstrapping()
 	if err != nil {
@@ -244,6 +248,8 @@ func (n *Node) handleMeta(ctx context.Context, from cluster.NodeID, method uint8
 		return n.startScrubJSON()
 	case methodCheck:
 		return nil, n.handleCheck(ctx, body)
+	case methodLife:
+		return n.handleLife(from, body)
 	}
 	return n.router.HandleCall(ctx, replica.ReplicaID(m.Replica), method, body)
 }

@@ -176,3 +176,49 @@ func TestDamagedRaftLog(t *testing.T) {
 	}
 	l.check("a2")
 }
+
+// TestSetBack: a node's data is put back from an older copy. It would vote again where
+// it has voted, and be short of what it has acknowledged; so it takes no part, now and
+// after every further start.
+func TestSetBack(t *testing.T) {
+	r := servertest.Start(t, servertest.Options{NodesPerZone: 2})
+	l := newLedger(t, r)
+	l.put("a1", "before")
+	r.Stop("a1")
+	old := filepath.Join(t.TempDir(), "old")
+	fatal(t, os.CopyFS(old, os.DirFS(r.Data("a1"))))
+	r.Start("a1")
+	r.WaitReady("a1")
+	l.put("a1", "later")
+	r.Stop("a1")
+	fatal(t, os.RemoveAll(r.Data("a1")))
+	fatal(t, os.CopyFS(r.Data("a1"), os.DirFS(old)))
+	for life := range 3 {
+		r.Start("a1")
+		r.WaitReady("a1")
+		s := status(t, r, "a1")
+		for g := range replica.GroupID(3) {
+			if role, err := groupRole(s, "a1", g); err != nil || role != replica.RoleHeld {
+				t.Errorf("life %d: group %d is %s: %v", life, g, role, err)
+			}
+		}
+		l.put("a1", fmt.Sprint("held", life))
+		l.check("a1")
+		r.Stop("a1")
+	}
+	l.check("b1")
+}
+
+// TestLostIncarnation: the number of lives alone is damaged; the others know it.
+func TestLostIncarnation(t *testing.T) {
+	r := servertest.Start(t, servertest.Options{NodesPerZone: 1})
+	l := newLedger(t, r)
+	l.put("a1", "before")
+	r.Stop("a1")
+	fatal(t, os.WriteFile(filepath.Join(r.Data("a1"), "INCARNATION"), []byte("?"), 0o600))
+	r.Start("a1")
+	r.Until("the groups run", func(ctx context.Context) error { return isBack(ctx, r, "a1", 1) })
+	r.WaitReady("a1")
+	l.put("a1", "after")
+	l.check("b1")
+}

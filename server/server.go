@@ -18,6 +18,7 @@ import (
 	"bivalve/cluster/membership"
 	"bivalve/cluster/transport"
 	"bivalve/metadata/catalog"
+	"bivalve/metadata/incarnation"
 	"bivalve/metadata/replica"
 	"bivalve/s3api"
 	"bivalve/server/admin"
@@ -50,6 +51,7 @@ type Node struct {
 	gossip  *membership.Membership
 	meta    membership.Meta // what gossip tells of this node; judgeDisks keeps it up
 	host    *replica.Host
+	life    *incarnation.Book
 	router  *replica.Router
 	catalog *catalog.Catalog
 	region  *Region
@@ -57,6 +59,7 @@ type Node struct {
 	s3      *http.Server // nil at the witness
 	admin   *http.Server
 
+	lifeDamaged error         // why the number of this life is not known, until it is
 	rootChanged chan struct{} // has a token when the root group applied something
 	damage      *damageLog
 	checks      *checks
@@ -278,7 +281,7 @@ func (n *Node) Run(ctx context.Context) error {
 	inner, endInner := context.WithCancel(context.WithoutCancel(ctx))
 	defer endInner()
 	parts, partsCtx := errgroup.WithContext(inner)
-	parts.Go(func() error { return n.host.Run(partsCtx) })
+	parts.Go(func() error { return n.runMetadata(partsCtx) })
 	parts.Go(func() error { return n.server.Serve(partsCtx, n.listeners["transport"]) })
 	parts.Go(func() error { return n.gossip.Run(partsCtx) })
 	parts.Go(func() error { return n.watchRegion(partsCtx) })

@@ -104,7 +104,11 @@ func TestCheckSeesFlippedBits(t *testing.T) {
 	}
 	rnd := rand.New(rand.NewPCG(9, 9))
 	seen, changed, same := 0, 0, 0
-	for range 1500 {
+	flips := 1500
+	if testing.Short() {
+		flips = 200
+	}
+	for range flips {
 		b := append([]byte(nil), whole...)
 		at := rnd.IntN(len(b))
 		if rnd.IntN(2) == 0 { // heads of pages, where a bit weighs most

@@ -69,6 +69,22 @@ func (h *Host) Hold(id GroupID, why error) error {
 	})
 }
 
+// HoldAll makes every group absent, for good: what this node has voted and
+// acknowledged is not what its log says.
+func (h *Host) HoldAll(why error) error {
+	return h.onLoop(func() error {
+		for _, g := range h.all() {
+			h.lose(g, RoleHeld, why)
+		}
+		for _, a := range h.absentGroups() {
+			if a.role != RoleHeld {
+				a.turnTo(RoleHeld, why)
+			}
+		}
+		return nil
+	})
+}
+
 func (h *Host) absentGroup(id GroupID) *absent {
 	h.mu.Lock()
 	defer h.mu.Unlock()

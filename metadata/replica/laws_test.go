@@ -426,3 +426,49 @@ func TestConfChangesThatMakeNoSense(t *testing.T) {
 }
 
 func confOf(voters ...uint64) *raftpb.ConfState { return &raftpb.ConfState{Voters: voters} }
+
+// A leader that counts on entries which are not here: the log was replaced by an
+// older one. raft would panic; the group leaves instead, and the others stay.
+func TestForgottenEntriesHoldTheGroup(t *testing.T) {
+	h := mustSingle(t, newMemLog(), &kvDisk{}, func(c *Config) {
+		c.NewStateMachine = func(GroupID) (StateMachine, error) {
+			d := &kvDisk{}
+			if err := d.load(); err != nil {
+				return nil, err
+			}
+			return openKV(d), nil
+		}
+	})
+	for g := range GroupID(2) {
+		if err := h.Bootstrap(g, []ReplicaID{1, 2, 3}, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before, err := h.cfg.Log.InitialState(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := appendMessage(nil, 1, 0, &raftpb.Message{Type: raftpb.MsgHeartbeat.Enum(), From: proto.Uint64(2),
+		To: proto.Uint64(1), Term: proto.Uint64(7), Commit: proto.Uint64(500)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.HandleRaft(2, b)
+	if err := settle(h, true); err != nil {
+		t.Fatal(err)
+	}
+	if roleOf(h, 1) != RoleHeld || roleOf(h, 0) != RoleFollower {
+		t.Fatalf("%+v", h.Status())
+	}
+	after, err := h.cfg.Log.InitialState(1)
+	if err != nil || after.LastIndex != before.LastIndex || !proto.Equal(after.HardState, before.HardState) {
+		t.Fatalf("the log of a held group changed: %+v %+v %v", before, after, err)
+	}
+	h.HandleRaft(2, b)
+	if err := settle(h, true); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
