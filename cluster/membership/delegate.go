@@ -91,6 +91,9 @@ func (d delegate) see(n *memberlist.Node, alive bool) {
 		s.Since = d.m.cfg.Now()
 		d.m.log.Info("gossip: member changed", "node", id, "zone", s.Zone, "alive", alive)
 	}
+	if known && alive && !old.Alive {
+		d.m.back[s.Gossip] = true
+	}
 	d.m.members[id] = s
 	d.m.notify()
 }

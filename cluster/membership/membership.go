@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"slices"
@@ -85,7 +86,8 @@ type Membership struct {
 	mu      sync.Mutex
 	meta    []byte // of this node, encoded
 	members map[cluster.NodeID]State
-	changed chan struct{} // closed and replaced at every change
+	back    map[string]bool // addresses of who came back and was not greeted yet
+	changed chan struct{}   // closed and replaced at every change
 	left    bool
 	err     error // of Shutdown
 }
@@ -105,7 +107,7 @@ func New(cfg Config) (*Membership, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	m := &Membership{cfg: cfg, log: cfg.Logger, members: make(map[cluster.NodeID]State), changed: make(chan struct{})}
+	m := &Membership{cfg: cfg, log: cfg.Logger, members: make(map[cluster.NodeID]State), back: map[string]bool{}, changed: make(chan struct{})}
 	var err error
 	if m.meta, err = cfg.Meta.encode(); err != nil {
 		return nil, err
@@ -153,7 +155,9 @@ func (m *Membership) Run(ctx context.Context) error {
 	}
 }
 
-// rejoin tries a few of the addresses where nobody is seen alive.
+// rejoin tries a few of the addresses where nobody is seen alive, and exchanges
+// all that is known with those who have just come back: one who was told that it
+// is dead and objects is seen alive before it knows anybody itself.
 func (m *Membership) rejoin(ctx context.Context) {
 	// Asked before mu is taken: memberlist calls the delegate under its own lock,
 	// and the delegate takes mu.
@@ -168,6 +172,8 @@ func (m *Membership) rejoin(ctx context.Context) {
 			try = append(try, s.Gossip)
 		}
 	}
+	back := slices.Collect(maps.Keys(m.back))
+	clear(m.back)
 	m.mu.Unlock()
 	if left {
 		return
@@ -178,7 +184,7 @@ func (m *Membership) rejoin(ctx context.Context) {
 	slices.Sort(try)
 	try = slices.DeleteFunc(slices.Compact(try), func(a string) bool { return a == "" || alive[a] })
 	rand.Shuffle(len(try), func(i, j int) { try[i], try[j] = try[j], try[i] })
-	for _, a := range try[:min(len(try), rejoinTries)] {
+	for _, a := range append(back, try[:min(len(try), rejoinTries)]...) {
 		if ctx.Err() != nil {
 			return
 		}
