@@ -160,22 +160,24 @@ func replaceable(name string) bool {
 	return strings.HasSuffix(name, ".tmp") || filepath.Base(name) == "MANIFEST"
 }
 
-// inventory is the inode of every file on the disks of b1.
+// inventory is the inode of every file that b1 must not lose: on its disks, and its
+// metadata.
 func (f *faults) inventory(t *testing.T) map[string]uint64 {
 	t.Helper()
 	out := map[string]uint64{}
-	for _, d := range f.disks {
-		entries, err := os.ReadDir(d.dir)
-		if err != nil {
-			t.Fatal(err)
+	dir := f.r.node(t, "b1").Dir
+	for _, pattern := range []string{"disks/*/*", "data/raft.db", "data/groups/*.db"} {
+		names, err := filepath.Glob(filepath.Join(dir, pattern))
+		if err != nil || len(names) == 0 {
+			t.Fatal(pattern, names, err)
 		}
-		for _, e := range entries {
-			info, err := e.Info()
+		for _, name := range names {
+			info, err := os.Stat(name)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if !e.IsDir() {
-				out[filepath.Join(filepath.Base(d.dir), e.Name())] = info.Sys().(*syscall.Stat_t).Ino
+			if !info.IsDir() {
+				out[strings.TrimPrefix(name, dir)] = info.Sys().(*syscall.Stat_t).Ino
 			}
 		}
 	}
