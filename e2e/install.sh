@@ -3,8 +3,9 @@
 # It does nothing when all of it is there already.
 set -eu
 
-# gcc and libc are for the race detector.
-packages="awscli curl docker-registry gcc libc6-dev python3-boto3 skopeo"
+# gcc and libc are for the race detector; e2fsprogs, mount and util-linux (prlimit)
+# for the faults of disks.
+packages="awscli curl docker-registry e2fsprogs gcc libc6-dev mount python3-boto3 skopeo util-linux"
 
 missing=""
 for p in $packages; do

@@ -80,6 +80,44 @@ func TestHungDisk(t *testing.T) {
 	have(t, again, kept)
 }
 
+// Background work that hangs does not hold up whoever waits for Run to open the
+// disk again; Close waits for it.
+func TestHungUpkeep(t *testing.T) {
+	f := newFaulty(t)
+	add(t, f.Disk, disktest.Shard(disktest.Key(1, 1), LargeBytes, 1))
+	if err := f.Delete(t.Context(), []cluster.ShardKey{disktest.Key(1, 1)}); err != nil {
+		t.Fatal(err)
+	}
+	entered, release := make(chan struct{}), make(chan struct{})
+	f.set(func(op vfs.Op, _ string) (bool, error) {
+		if op == vfs.OpPunch {
+			close(entered)
+			<-release
+		}
+		return true, nil
+	})
+	ran, closed := make(chan error, 1), make(chan error, 1)
+	go func() { ran <- f.Run(t.Context()) }()
+	f.kick()
+	<-entered
+	for range hungAfter {
+		f.watchTick()
+	}
+	if err := <-ran; err != nil {
+		t.Fatal(err)
+	}
+	go func() { closed <- f.Close() }()
+	select {
+	case err := <-closed:
+		t.Fatalf("closed under a call: %v", err)
+	default:
+	}
+	close(release)
+	if err := <-closed; err != nil {
+		t.Fatal(err)
+	}
+}
+
 // Reads that hang hold no more than the slots of one disk.
 func TestHungReads(t *testing.T) {
 	f := newFaulty(t)

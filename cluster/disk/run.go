@@ -76,7 +76,9 @@ func (d *Disk) Run(ctx context.Context) error {
 		if due {
 			last = time.Now()
 		}
-		if err := d.upkeep(ctx, due); err != nil && ctx.Err() == nil {
+		// If the disk hangs in it, whoever waits for Run goes on all the same.
+		err := leaveErr(ctx, d, func() error { return d.upkeep(ctx, due) })
+		if err != nil && ctx.Err() == nil {
 			d.log.Warn("background work failed", "err", err)
 		}
 	}
@@ -149,7 +151,7 @@ func (d *Disk) punchDead(ctx context.Context) error {
 	var open uint64
 	var err error
 	for _, p := range work {
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || d.Failed() != nil {
 			break // the rest is left to compaction
 		}
 		d.mu.RLock()
