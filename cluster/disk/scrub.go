@@ -36,6 +36,11 @@ func (d *Disk) scrub(ctx context.Context, pg cluster.PG, after *cluster.ShardKey
 	}
 	defer d.users.Done()
 	var page ScrubPage
+	if pg == 0 && after == nil { // a pass begins: what the index hides, nobody verifies
+		if err := d.checkIndex(); err != nil {
+			return page, err
+		}
+	}
 	limit = min(max(limit, 1), MaxListLimit)
 	rows, err := d.index.list(pg, after, limit)
 	if err != nil {

@@ -10,6 +10,8 @@
 //	scrub.go    verifies every shard of every local disk once in a period
 //	            (scrub_walk.go one disk, scrub_state.go what outlives a restart)
 //	mend.go     heals damaged shards where they lie (rebuild.go one shard)
+//	restore.go  gives a disk back the shards that it has lost (restore_compare.go
+//	            one placement group)
 //
 // Laws that live here: L3 (the index first, the shards later), L6 (the code that
 // finishes interrupted work is the code that does it), L7 (no shard is rebuilt from
