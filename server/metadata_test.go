@@ -160,7 +160,7 @@ func TestDamagedRaftLog(t *testing.T) {
 	l := newLedger(t, r)
 	l.put("a1", "before")
 	for node, harm := range map[cluster.NodeID]func(path string) error{
-		"a1": func(path string) error { return flipBit(path, 3*4096) },
+		"a1": flipPages,
 		"b2": os.Remove,
 	} {
 		path := filepath.Join(r.Data(node), "raft.db")

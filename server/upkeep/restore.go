@@ -37,7 +37,7 @@ type RestorerConfig struct {
 	Mender *Mender // which rebuilds
 
 	Every    time.Duration // between two looks [1 s]
-	Retry    time.Duration // before what could not be compared is tried again [10 s]
+	Retry    time.Duration // at most, before what could not be compared is tried again [30 s]
 	Logger   *slog.Logger
 	Registry prometheus.Registerer
 	Now      func() time.Time
@@ -68,7 +68,7 @@ type Restorer struct {
 // NewRestorer registers its metrics; Run does the work.
 func NewRestorer(cfg RestorerConfig) (*Restorer, error) {
 	orElse(&cfg.Every, time.Second)
-	orElse(&cfg.Retry, 10*time.Second)
+	orElse(&cfg.Retry, 30*time.Second)
 	r := &Restorer{cfg: cfg, progress: map[cluster.DiskID]RestoreProgress{}, shards: prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "bivalve_restored_shards_total", Help: "Shards that a disk of this node had lost and that were rebuilt."})}
 	if cfg.Registry != nil {
@@ -108,18 +108,16 @@ func (r *Restorer) watch(ctx context.Context, d RestoreDisk) {
 		delete(r.progress, d.ID())
 		r.mu.Unlock()
 	}()
+	wait := r.cfg.Every
 	for ctx.Err() == nil {
 		loss := d.Loss()
 		if loss == nil || d.Failed() != nil {
-			if !sleep(ctx, r.cfg.Every) {
-				return
-			}
-			continue
-		}
-		if err := r.restore(ctx, d, loss); err != nil {
+			wait = r.cfg.Every
+		} else if err := r.restore(ctx, d, loss); err != nil {
 			r.cfg.Logger.Debug("a disk is not restored yet", "disk", d.ID().String(), "err", err)
-			sleep(ctx, r.cfg.Retry)
+			wait = min(2*wait, r.cfg.Retry)
 		}
+		sleep(ctx, wait)
 	}
 }
 
