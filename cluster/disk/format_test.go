@@ -5,11 +5,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"flag"
-	"io/fs"
-	"os"
 	"path/filepath"
 	"reflect"
-	"strings"
 	"testing"
 
 	"bivalve/cluster"
@@ -245,53 +242,6 @@ func sampleShards() []cluster.Shard {
 		all = append(all, s)
 	}
 	return all
-}
-
-// The sample of the released format must open for ever: as it is, and from its
-// segments alone.
-func TestGolden(t *testing.T) {
-	const golden = "testdata/v1"
-	if *update {
-		cfg := testConfig(t, nil)
-		mustFormat(t, cfg)
-		d := mustOpen(t, cfg)
-		all := sampleShards()
-		add(t, d, all...)
-		if err := d.Delete(t.Context(), []cluster.ShardKey{all[1].Key, all[3].Key}); err != nil {
-			t.Fatal(err)
-		}
-		mustClose(t, d)
-		if err := os.CopyFS(golden, os.DirFS(cfg.Dir)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for _, withIndex := range []bool{true, false} {
-		cfg := testConfig(t, nil)
-		err := fs.WalkDir(os.DirFS(golden), ".", func(name string, e fs.DirEntry, err error) error {
-			if err != nil || e.IsDir() || strings.HasSuffix(name, ".bolt") && !withIndex {
-				return err
-			}
-			if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
-				return err
-			}
-			writeFile(t, filepath.Join(cfg.Dir, name), readAll(t, filepath.Join(golden, name)))
-			return nil
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		d := mustOpen(t, cfg)
-		for i, s := range sampleShards() {
-			if i == 1 || i == 3 {
-				if _, err := d.Stat(s.Key); !errors.Is(err, cluster.ErrNotFound) {
-					t.Errorf("shard %d: %v", i, err)
-				}
-			} else {
-				have(t, d, s)
-			}
-		}
-		mustClose(t, d)
-	}
 }
 
 func FuzzRecord(f *testing.F) {
