@@ -22,6 +22,11 @@ type Layout struct {
 	Zones   [2]Zone    `cbor:"3,keyasint"`
 	Disks   []Disk     `cbor:"4,keyasint"`
 	Groups  [][]uint16 `cbor:"5,keyasint"` // [pg][shard index] -> index into Disks
+
+	Former []Disk   `cbor:"6,keyasint,omitempty"` // that moving slots come from
+	Moving []Moving `cbor:"7,keyasint,omitempty"` // slots whose owner is new, in order
+
+	left map[Slot][]Disk // who held a slot that has moved in this epoch
 }
 
 // FirstZone is the zone of the systematic shards of pg.
@@ -56,6 +61,19 @@ func (l *Layout) Probe(blob BlobID, chunk uint32, attempt uint8) PG {
 	return PG(xxh3.Hash(b[:]) % uint64(len(l.Groups)))
 }
 
+// ProbeIn is Probe for a chunk that lies in one zone alone: the neighbour of the
+// group that Probe finds whose first slots are in that zone.
+func (l *Layout) ProbeIn(zone Zone, blob BlobID, chunk uint32, attempt uint8) PG {
+	pg := l.Probe(blob, chunk, attempt)
+	if l.FirstZone(pg) == zone {
+		return pg
+	}
+	if pg ^= 1; int(pg) >= len(l.Groups) {
+		pg -= 2 // the last of an odd number of groups; there is another before it, or none at all
+	}
+	return pg
+}
+
 // Validate reports every fault of the table at once: wrong sizes, unknown or
 // repeated disks, a shard in the wrong zone (zoneOf gives a node's zone).
 func (l *Layout) Validate(zoneOf func(NodeID) Zone) error {
@@ -66,23 +84,31 @@ func (l *Layout) Validate(zoneOf func(NodeID) Zone) error {
 	if l.Profile.K == 0 || l.Zones[0] == l.Zones[1] {
 		errs = append(errs, fmt.Errorf("layout has profile %+v over zones %q", l.Profile, l.Zones))
 	}
+	zones, last := make([]Zone, len(l.Disks)), make([]int, len(l.Disks)) // last: one more than the group that named the disk
+	for i, d := range l.Disks {
+		zones[i] = zoneOf(d.Node)
+	}
 	for pg, slots := range l.Groups {
 		if len(slots) != 2*l.Profile.PerZone() {
 			errs = append(errs, fmt.Errorf("pg %d has %d slots, want %d", pg, len(slots), 2*l.Profile.PerZone()))
 			continue
 		}
-		seen := make(map[uint16]bool, len(slots))
 		for i, d := range slots {
-			switch {
-			case int(d) >= len(l.Disks):
+			if int(d) >= len(l.Disks) {
 				errs = append(errs, fmt.Errorf("pg %d slot %d: no disk %d", pg, i, d))
-			case seen[d]:
+				continue
+			}
+			switch {
+			case last[d] == pg+1:
 				errs = append(errs, fmt.Errorf("pg %d slot %d: disk %s twice", pg, i, l.Disks[d].ID))
-			case zoneOf(l.Disks[d].Node) != l.ZoneOf(PG(pg), ShardIndex(i)):
+			case zones[d] != l.ZoneOf(PG(pg), ShardIndex(i)):
 				errs = append(errs, fmt.Errorf("pg %d slot %d: disk %s is in the wrong zone", pg, i, l.Disks[d].ID))
 			}
-			seen[d] = true
+			last[d] = pg + 1
 		}
+	}
+	if err := l.validateMoving(); err != nil {
+		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }

@@ -23,7 +23,7 @@ type Member struct {
 	ID      NodeID `cbor:"1,keyasint" json:"id"`
 	Zone    Zone   `cbor:"2,keyasint" json:"zone"`
 	Role    Role   `cbor:"3,keyasint" json:"role"`
-	Replica uint64 `cbor:"4,keyasint" json:"replica"` // raft id, never used again for another life
+	Replica uint64 `cbor:"4,keyasint" json:"replica"` // its number, of which the ids of its raft replicas are made; never another node's
 	Addr    string `cbor:"5,keyasint" json:"addr"`    // host:port of the node transport
 	Gossip  string `cbor:"6,keyasint" json:"gossip"`  // host:port of memberlist
 	S3      string `cbor:"7,keyasint" json:"s3"`      // host:port of the S3 listener, "" at the witness

@@ -22,14 +22,56 @@ func (k ShardKey) String() string {
 }
 
 // Profile is the code that made a shard: k data shards, m extra losses that
-// each zone survives. Shards in all: 2(k+m).
+// each zone survives. Shards in all: 2(k+m). In the profile of a shard the two
+// highest bits of M are its class, which says which of them are written at all; a
+// shard keeps the index of its slot whatever the class.
 type Profile struct {
 	K uint8 `json:"k" yaml:"k" cbor:"1,keyasint"`
 	M uint8 `json:"m" yaml:"m" cbor:"2,keyasint"`
 }
 
-// PerZone is how many shards of a chunk one zone holds.
-func (p Profile) PerZone() int { return int(p.K) + int(p.M) }
+// Class says which slots of a placement group a chunk takes.
+type Class uint8
+
+const (
+	Standard Class = iota // all of them
+	Lean                  // the first k of each zone: as many as it takes to lose the other
+	OneZone               // those of the first zone only
+)
+
+const (
+	classShift = 6
+	extraMask  = 1<<classShift - 1
+)
+
+// Of is the profile with a class.
+func (p Profile) Of(c Class) Profile {
+	p.M = p.M&extraMask | uint8(c)<<classShift
+	return p
+}
+
+// Class is that of the shard.
+func (p Profile) Class() Class { return Class(p.M >> classShift) }
+
+// Extra is m.
+func (p Profile) Extra() int { return int(p.M & extraMask) }
+
+// PerZone is how many slots of a placement group one zone has.
+func (p Profile) PerZone() int { return int(p.K) + p.Extra() }
+
+// Takes tells whether a chunk of this profile has a shard in slot i.
+func (p Profile) Takes(i ShardIndex) bool {
+	n := int(i)
+	switch p.Class() {
+	case Standard:
+		return n < 2*p.PerZone()
+	case Lean:
+		return n < 2*p.PerZone() && n%p.PerZone() < int(p.K)
+	case OneZone:
+		return n < p.PerZone()
+	}
+	return false
+}
 
 // Shard is what a disk stores: opaque bytes with the checksums that were made
 // where the bytes came from.
@@ -64,4 +106,12 @@ type ShardInfo struct {
 	Profile    Profile
 	Generation uint32
 	Bytes      int // of the payload
+}
+
+// ShardPage is a part of a disk's list, in key order.
+type ShardPage struct {
+	Rows []ShardInfo
+	// Whole: the disk knows of no loss that was not made good. What it should have of
+	// these keys and does not list is noted as missing, or was never written to it.
+	Whole bool
 }

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -63,7 +64,36 @@ func testBigFile(t *testing.T, r *region, cli, bucket string, i int) {
 		t.Fatalf("%s went up, %s came down", want, got)
 	}
 	t.Logf("%s up through zone a in %.1f s, down through zone b in %.1f s, byte-equal", mib(size), up.Seconds(), down.Seconds())
+	// A copy has the parts of its source by reference, whatever checksums this CLI sent.
+	before := r.appended(t)
+	r.aws(t, cli, r.endpoint(t, "b"), "s3", "cp", "--only-show-errors", "s3://"+bucket+"/big", "s3://"+bucket+"/copy")
+	if n := r.appended(t) - before; n > float64(size)/10 {
+		t.Errorf("a copy of %s wrote %s of shards", mib(size), mib(int64(n)))
+	}
 	r.aws(t, cli, r.endpoint(t, "a"), "s3", "rm", "--only-show-errors", "s3://"+bucket+"/big")
+	r.aws(t, cli, r.endpoint(t, "a"), "s3", "cp", "--only-show-errors", "s3://"+bucket+"/copy", filepath.Join(dir, "down"))
+	if got := sumFile(t, filepath.Join(dir, "down")); got != want {
+		t.Fatalf("%s went up, its copy is %s", want, got)
+	}
+	r.aws(t, cli, r.endpoint(t, "a"), "s3", "rm", "--only-show-errors", "s3://"+bucket+"/copy")
+}
+
+// appended is how many bytes of large shards all disks have written.
+func (r *region) appended(t testing.TB) (sum float64) {
+	t.Helper()
+	for _, n := range r.info(t).Nodes {
+		for line := range strings.Lines(metrics(t, n)) {
+			if strings.HasPrefix(line, "bivalve_disk_appended_bytes_total{") && strings.Contains(line, `segment="large"`) {
+				_, value, _ := strings.Cut(line, "} ")
+				bytes, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
+				if err != nil {
+					t.Fatalf("%s: %v", line, err)
+				}
+				sum += bytes
+			}
+		}
+	}
+	return sum
 }
 
 // testSync: the first CLI moves the whole tree, further ones a part.
@@ -160,6 +190,8 @@ func testVerbs(t *testing.T, r *region, cli, bucket string) {
 	}
 	r.aws(t, cli, b, "s3", "mv", "--only-show-errors", "s3://"+bucket+"/"+key, "s3://"+bucket+"/moved")
 
+	testChecksums(t, r, cli, bucket)
+
 	// A presigned URL works for whoever holds it, and for nothing else.
 	url := r.presign(t, cli, a, "s3://"+bucket+"/moved")
 	if code, body := get(t, url); code != http.StatusOK || body != "a few words" {
@@ -172,6 +204,43 @@ func testVerbs(t *testing.T, r *region, cli, bucket string) {
 		t.Errorf("GET without a signature: %d", code)
 	}
 	r.aws(t, cli, a, "s3", "rm", "--only-show-errors", "s3://"+bucket+"/moved")
+}
+
+// testChecksums: a checksum that the CLI sends is checked on the way in, kept, and
+// checked on the way out; what does not fit is refused. Every call of the CLI costs a
+// second, so there are few.
+func testChecksums(t *testing.T, r *region, cli, bucket string) {
+	a, b := r.endpoint(t, "a"), r.endpoint(t, "b")
+	dir := t.TempDir()
+	up, down := filepath.Join(dir, "up"), filepath.Join(dir, "down")
+	want := noiseFile(t, up, 5, 9<<20)
+	at := func(key string) []string { return []string{"--bucket", bucket, "--key", key} }
+	put := append([]string{"s3api", "put-object", "--body", up}, at("sum")...)
+	for _, algorithm := range []string{"CRC32", "SHA256"} {
+		if out := r.aws(t, cli, a, append(put, "--checksum-algorithm", algorithm)...); !strings.Contains(out, "Checksum"+algorithm) {
+			t.Errorf("put-object with %s: %s", algorithm, out)
+		}
+		out := r.aws(t, cli, b, append(append([]string{"s3api", "get-object", "--checksum-mode", "ENABLED"}, at("sum")...), down)...)
+		if got := sumFile(t, down); got != want || !strings.Contains(out, "Checksum"+algorithm) {
+			t.Errorf("get-object with %s: %s", algorithm, out)
+		}
+	}
+	const ofNothing = "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="
+	_, err := r.command(t, cli, append([]string{"--endpoint-url", a}, append(put, "--checksum-sha256", ofNothing)...)...)
+	if err == nil || !strings.Contains(err.Error(), "BadDigest") {
+		t.Errorf("put-object with the checksum of nothing: %v", err)
+	}
+	// In parts; a CLI that does not know the option yet says so.
+	_, err = r.command(t, cli, "--endpoint-url", a, "s3", "cp", "--only-show-errors", "--checksum-algorithm", "SHA256", up, "s3://"+bucket+"/sum")
+	if err == nil {
+		r.aws(t, cli, b, "s3", "cp", "--only-show-errors", "--checksum-mode", "ENABLED", "s3://"+bucket+"/sum", down)
+		if got := sumFile(t, down); got != want {
+			t.Error("cp with a checksum: other bytes came back")
+		}
+	} else if !strings.Contains(err.Error(), "Unknown options") {
+		t.Errorf("cp with a checksum: %v", err)
+	}
+	r.aws(t, cli, a, "s3", "rm", "--only-show-errors", "s3://"+bucket+"/sum")
 }
 
 // presign makes a URL. Version 1 of the CLI signs those of AWS's own regions by

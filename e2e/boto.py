@@ -5,6 +5,7 @@ import hashlib
 import io
 import random
 import sys
+import urllib.error
 import urllib.request
 
 import boto3
@@ -27,6 +28,71 @@ def code(call):
     except ClientError as e:
         return e.response["ResponseMetadata"]["HTTPStatusCode"], e.response["Error"]["Code"]
     return 200, ""
+
+
+def at_rest(s3, bucket, body):
+    """Encryption and storage classes."""
+    put = s3.put_object(Bucket=bucket, Key="sealed", Body=body[:100000], ServerSideEncryption="AES256")
+    check("SSE-S3", put["ServerSideEncryption"] == "AES256" and put["ETag"] == '"%s"' % hashlib.md5(body[:100000]).hexdigest(), put)
+    got = s3.get_object(Bucket=bucket, Key="sealed", Range="bytes=70000-70009")
+    check("range of SSE-S3", got["Body"].read() == body[70000:70010] and got["ServerSideEncryption"] == "AES256", got)
+
+    rule = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}
+    s3.put_bucket_encryption(Bucket=bucket, ServerSideEncryptionConfiguration={"Rules": [rule]})
+    back = s3.get_bucket_encryption(Bucket=bucket)["ServerSideEncryptionConfiguration"]["Rules"][0]
+    check("bucket encryption", back["ApplyServerSideEncryptionByDefault"] == rule["ApplyServerSideEncryptionByDefault"], back)
+    s3.delete_bucket_encryption(Bucket=bucket)
+
+    own = {"SSECustomerAlgorithm": "AES256", "SSECustomerKey": "k" * 32}
+    s3.upload_fileobj(io.BytesIO(body), bucket, "mine", ExtraArgs=own)  # in parts
+    down = io.BytesIO()
+    s3.download_fileobj(bucket, "mine", down, ExtraArgs=own)
+    check("SSE-C in parts", down.getvalue() == body)
+    refused = code(lambda: s3.get_object(Bucket=bucket, Key="mine"))
+    check("without the key", refused == (400, "InvalidRequest"), refused)
+    refused = code(lambda: s3.get_object(Bucket=bucket, Key="mine", SSECustomerAlgorithm="AES256", SSECustomerKey="x" * 32))
+    check("with another key", refused == (403, "AccessDenied"), refused)
+    s3.copy_object(Bucket=bucket, Key="opened", CopySource={"Bucket": bucket, "Key": "sealed"})
+    check("copy of sealed", s3.get_object(Bucket=bucket, Key="opened")["Body"].read() == body[:100000])
+
+    for storage in ("REDUCED_REDUNDANCY", "ONEZONE_IA"):
+        s3.put_object(Bucket=bucket, Key="class", Body=body[:300000], StorageClass=storage)
+        got = s3.get_object(Bucket=bucket, Key="class")
+        check(storage, got["Body"].read() == body[:300000] and got["StorageClass"] == storage, got)
+    listed = s3.list_objects_v2(Bucket=bucket, Prefix="class")["Contents"][0]
+    check("class in a listing", listed["StorageClass"] == "ONEZONE_IA", listed)
+    refused = code(lambda: s3.put_object(Bucket=bucket, Key="class", Body=b"", StorageClass="GLACIER"))
+    check("GLACIER", refused == (400, "InvalidStorageClass"), refused)
+
+
+def from_pages(s3, signer, endpoint, bucket):
+    """What a browser does: preflight and a form."""
+    s3.put_bucket_cors(Bucket=bucket, CORSConfiguration={"CORSRules": [
+        {"AllowedOrigins": ["https://*.example.com"], "AllowedMethods": ["PUT", "POST"], "AllowedHeaders": ["*"], "MaxAgeSeconds": 60}]})
+    check("CORS", s3.get_bucket_cors(Bucket=bucket)["CORSRules"][0]["MaxAgeSeconds"] == 60)
+    if endpoint.startswith("http://"):
+        ask = urllib.request.Request(f"{endpoint}/{bucket}/x", method="OPTIONS",
+                                     headers={"Origin": "https://app.example.com", "Access-Control-Request-Method": "PUT"})
+        with urllib.request.urlopen(ask) as r:
+            check("preflight", r.headers["Access-Control-Allow-Origin"] == "https://app.example.com", r.headers)
+        post = signer.generate_presigned_post(bucket, "form/${filename}", Conditions=[["content-length-range", 1, 100]])
+        check("form of size 0", send_form(post, b"") == 400)
+        check("form", send_form(post, b"from a form") == 204)
+        check("posted", s3.get_object(Bucket=bucket, Key="form/name.txt")["Body"].read() == b"from a form")
+    s3.delete_bucket_cors(Bucket=bucket)
+
+
+def send_form(post, data):
+    """Sends a form as a browser does; answers the status."""
+    parts = "".join(f'--bound\r\nContent-Disposition: form-data; name="{k}"\r\n\r\n{v}\r\n' for k, v in post["fields"].items())
+    parts += '--bound\r\nContent-Disposition: form-data; name="file"; filename="name.txt"\r\n\r\n'
+    form = urllib.request.Request(post["url"], data=parts.encode() + data + b"\r\n--bound--\r\n",
+                                  headers={"Content-Type": "multipart/form-data; boundary=bound"})
+    try:
+        with urllib.request.urlopen(form) as r:
+            return r.status
+    except urllib.error.HTTPError as e:
+        return e.code
 
 
 def main(endpoint, bucket):
@@ -91,6 +157,9 @@ def main(endpoint, bucket):
         url = signer.generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": "url"})
         with urllib.request.urlopen(url) as r:
             check("presigned GET", r.read() == b"by URL")
+
+    at_rest(s3, bucket, body)
+    from_pages(s3, signer, endpoint, bucket)
 
     check("no such key", code(lambda: s3.get_object(Bucket=bucket, Key="absent")) == (404, "NoSuchKey"))
     bucket_of = boto3.resource("s3", endpoint_url=endpoint).Bucket(bucket)

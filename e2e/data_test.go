@@ -10,8 +10,8 @@ import (
 	"io/fs"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 )
@@ -117,11 +117,21 @@ func sameSums(t testing.TB, want, got map[string]string) {
 	}
 }
 
+// goRoot is where the source of Go itself lies.
+func goRoot(t testing.TB) string {
+	t.Helper()
+	out, err := exec.Command("go", "env", "GOROOT").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Join(strings.TrimSpace(string(out)), "src")
+}
+
 // goSource is thousands of small files that every machine with the tests has:
 // Go's own source, or with -short a part of it.
 func goSource(t testing.TB) string {
 	t.Helper()
-	root := filepath.Join(runtime.GOROOT(), "src")
+	root := goRoot(t)
 	if testing.Short() {
 		root = filepath.Join(root, "crypto")
 	}

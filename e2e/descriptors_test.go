@@ -151,7 +151,7 @@ func (f *faults) descriptorsAtStart(t *testing.T) {
 	f.load.excuse()
 	f.r.allUp(t)
 	for _, d := range f.disks {
-		f.r.awaitState(t, d, backWithin, disk.StateOK)
+		f.r.awaitState(t, d, backWithin, disk.StateOK, disk.StateSlow)
 	}
 }
 

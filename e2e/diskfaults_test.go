@@ -101,7 +101,7 @@ func (f *faults) putBack(t *testing.T, d *loopDisk) time.Duration {
 	if err := errors.Join(d.repair(), d.mount()); err != nil {
 		t.Fatal(err)
 	}
-	took, _ := f.r.awaitState(t, d, backWithin, disk.StateOK)
+	took, _ := f.r.awaitState(t, d, backWithin, disk.StateOK, disk.StateSlow)
 	return took
 }
 

@@ -9,8 +9,8 @@
 // own, to which happens what happens to disks (loopdisk_test.go); that needs root,
 // and is skipped, with the reason, on a machine that refuses it.
 //
-// Clients from outside (aws, python3 with boto3, docker-registry, skopeo) come
-// from install.sh. A missing one is a reported skip, or a failure where
+// Clients from outside (aws, python3 with boto3, docker-registry, skopeo, PostgreSQL
+// with pgBackRest, restic, rclone, s3cmd) come from install.sh. A missing one is a reported skip, or a failure where
 // BIVALVE_E2E_STRICT=1. Further variables:
 //
 //	BIVALVE_E2E_ROUNDS=n   lose each zone n times, not once, and print the distribution
@@ -18,6 +18,8 @@
 //	BIVALVE_E2E_BIG=1      5 GiB in the memory test, not 1 GiB
 //	BIVALVE_E2E_KEEP=1     leave the folders of regions for inspection
 //	TMPDIR                 where the regions live; some 10 GiB, on a real file system
+//
+// Faults of the network, and schedules of all sorts of faults, are in ./chaos.
 //
 // Start reading at TestZoneLoss.
 package e2e

@@ -27,6 +27,7 @@ type loopRegion struct {
 	mib                        int64    // of each image
 	limits                     server.Limits
 	grace                      time.Duration // of garbage
+	tls                        server.TLSFiles
 }
 
 // start runs the region until the test ends. The disks are those of the nodes in
@@ -92,7 +93,7 @@ func (o loopRegion) prepare(r *region, images string) (disks []*loopDisk, err er
 		addr := func(group int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(r.port+100*group+n)) }
 		m := server.InitMember{SeedMember: server.SeedMember{ID: cluster.NodeID(id), Zone: cluster.Zone(zone), Role: role,
 			Addr: addr(1), Gossip: addr(2), Admin: addr(3)}}
-		m.Config.Limits, m.Config.GarbageGrace = o.limits, server.Duration(o.grace)
+		m.Config.Limits, m.Config.GarbageGrace, m.Config.S3.TLS = o.limits, server.Duration(o.grace), o.tls
 		if role == cluster.RoleStorage {
 			m.S3 = addr(0)
 			for d := range o.disksPerNode {

@@ -19,7 +19,7 @@ import (
 
 // TestRegistry keeps container images in a region: they are pushed through one
 // zone, the zone is killed, and they are pulled, and more are pushed, through the
-// other.
+// other. Then one is deleted, and its layers are collected.
 func TestRegistry(t *testing.T) {
 	skopeo := program(t, "skopeo")
 	registry := program(t, "docker-registry", "registry")
@@ -54,7 +54,39 @@ func TestRegistry(t *testing.T) {
 	if got, _ := readImage(t, filepath.Join(dir, "two-back")); got != digest {
 		t.Errorf("%s was pushed with a zone dark, %s came back through that zone", digest, got)
 	}
+
+	// What nothing refers to any more is collected, and nothing else.
+	before := r.registryBlobs(t)
+	if out, err := r.command(t, skopeo, "delete", "--tls-verify=false", reg.image("one")); err != nil {
+		t.Fatalf("skopeo delete: %v\n%s", err, out)
+	}
+	reg.stop(t) // nobody may push meanwhile
+	if out, err := r.command(t, registry, "garbage-collect", "--delete-untagged", reg.config); err != nil {
+		t.Fatalf("garbage-collect: %v\n%s", err, out)
+	}
+	after := r.registryBlobs(t)
+	if freed := before - after; freed < 93<<20 || after < 33<<20 {
+		t.Errorf("layers took %s, and %s after the first image was deleted and collected", mib(before), mib(after))
+	}
+	reg = r.startRegistry(t, registry, r.endpoint(t, "b"))
+	r.copyImage(t, skopeo, reg.image("two"), "oci:"+filepath.Join(dir, "two-again")+":latest")
+	if got, _ := readImage(t, filepath.Join(dir, "two-again")); got != digest {
+		t.Errorf("%s was pushed, %s came back after the collection", digest, got)
+	}
+	if out, err := r.command(t, skopeo, "inspect", "--tls-verify=false", reg.image("one")); err == nil {
+		t.Errorf("a deleted image is there: %s", out)
+	}
 	reg.stop(t)
+	t.Logf("deleted and collected: layers took %s, now %s", mib(before), mib(after))
+}
+
+// registryBlobs is what the layers of all images take.
+func (r *region) registryBlobs(t testing.TB) (sum int64) {
+	t.Helper()
+	for _, size := range listAll(t, r.client(t, r.endpoint(t, "b")), "images", "docker/registry/v2/blobs/") {
+		sum += size
+	}
+	return sum
 }
 
 func (r *region) copyImage(t testing.TB, skopeo, from, to string) {
@@ -68,10 +100,11 @@ func (r *region) copyImage(t testing.TB, skopeo, from, to string) {
 
 // dockerRegistry is one process of Debian's registry.
 type dockerRegistry struct {
-	addr  string
-	cmd   *exec.Cmd
-	log   *bytes.Buffer
-	ended chan error
+	addr   string
+	config string // path
+	cmd    *exec.Cmd
+	log    *bytes.Buffer
+	ended  chan error
 }
 
 func (d *dockerRegistry) image(name string) string {
@@ -89,10 +122,11 @@ func (r *region) startRegistry(t testing.TB, program, endpoint string) *dockerRe
 		t.Fatal(err)
 	}
 	info := r.info(t)
-	config := filepath.Join(t.TempDir(), "registry.yml")
-	err = os.WriteFile(config, fmt.Appendf(nil, `version: 0.1
+	d.config = filepath.Join(t.TempDir(), "registry.yml")
+	err = os.WriteFile(d.config, fmt.Appendf(nil, `version: 0.1
 log: {level: warn, accesslog: {disabled: true}}
 storage:
+  delete: {enabled: true}
   s3:
     accesskey: %s
     secretkey: %s
@@ -108,7 +142,7 @@ http:
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.cmd = exec.Command(program, "serve", config)
+	d.cmd = exec.Command(program, "serve", d.config)
 	d.cmd.Stdout, d.cmd.Stderr = d.log, d.log
 	d.cmd.Env = append(os.Environ(), "OTEL_TRACES_EXPORTER=none")
 	d.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}

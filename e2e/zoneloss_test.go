@@ -9,7 +9,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -91,7 +90,7 @@ func (l *loss) run() outage {
 	}
 
 	jobs, jobsCtx := errgroup.WithContext(ctx)
-	tree := filepath.Join(runtime.GOROOT(), "src", "runtime")
+	tree := filepath.Join(goRoot(t), "runtime")
 	jobs.Go(func() error {
 		out, err := r.command(t, l.cli, "--endpoint-url", r.endpoint(t, l.other), "s3", "sync", "--only-show-errors", tree, "s3://"+bucket+"/tree")
 		if err != nil {

@@ -31,7 +31,8 @@ const (
 type Codec struct {
 	geometry Geometry
 	full     reedsolomon.Encoder
-	groups   []parityGroup // nil: full encodes in one pass
+	groups   []parityGroup    // nil: full encodes in one pass
+	halves   [2][]parityGroup // what the shards of one zone alone take
 }
 
 // parityGroup makes parity shards [first, first+count) of the chunk.
@@ -56,16 +57,28 @@ func NewCodec(g Geometry) (*Codec, error) {
 		return nil, fmt.Errorf("%w: k=%d m=%d: %w", ErrGeometry, g.K, g.M, err)
 	}
 	c := &Codec{geometry: g, full: full}
-	if g.Parity() > fusedOutputs && g.K <= fusedInputs {
-		c.groups, err = parityGroups(g, full, opts)
+	if g.K == 1 {
+		return c, nil // mirrors: nothing is multiplied
 	}
+	rows, err := parityRows(g, full)
+	if err != nil {
+		return nil, err
+	}
+	if g.Parity() > fusedOutputs && g.K <= fusedInputs {
+		if c.groups, err = parityGroups(g, rows, 0, len(rows), opts); err != nil {
+			return nil, err
+		}
+	}
+	if c.halves[0], err = parityGroups(g, rows, 0, g.M, opts); err != nil {
+		return nil, err
+	}
+	c.halves[1], err = parityGroups(g, rows, g.M, len(rows), opts)
 	return c, err
 }
 
-// parityGroups splits the rows of the full matrix into codecs of at most
-// fusedOutputs rows. The rows are read back by encoding unit vectors, so the
-// groups make the same bytes as the full matrix whatever the library does.
-func parityGroups(g Geometry, full reedsolomon.Encoder, opts []reedsolomon.Option) ([]parityGroup, error) {
+// parityRows reads the rows of the full matrix back by encoding unit vectors, so
+// that what is built of them makes the same bytes whatever the library does.
+func parityRows(g Geometry, full reedsolomon.Encoder) ([][]byte, error) {
 	rows := make([][]byte, g.Parity())
 	for r := range rows {
 		rows[r] = make([]byte, g.K)
@@ -83,10 +96,17 @@ func parityGroups(g Geometry, full reedsolomon.Encoder, opts []reedsolomon.Optio
 			rows[r][col] = shards[g.K+r][0]
 		}
 	}
-	count := (len(rows) + fusedOutputs - 1) / fusedOutputs
+	return rows, nil
+}
+
+// parityGroups makes codecs of at most fusedOutputs rows each out of rows
+// [from, to) of the matrix.
+func parityGroups(g Geometry, rows [][]byte, from, to int, opts []reedsolomon.Option) ([]parityGroup, error) {
+	n := to - from
+	count := (n + fusedOutputs - 1) / fusedOutputs
 	var groups []parityGroup
 	for i := range count {
-		first, end := i*len(rows)/count, (i+1)*len(rows)/count
+		first, end := from+i*n/count, from+(i+1)*n/count
 		enc, err := reedsolomon.New(g.K, end-first, append(opts, reedsolomon.WithCustomMatrix(rows[first:end]))...)
 		if err != nil {
 			return nil, fmt.Errorf("%w: parity group: %w", ErrGeometry, err)

@@ -19,8 +19,36 @@ func (c *Codec) Encode(shards [][]byte) error {
 	if c.groups == nil {
 		return encodeError(c.full.Encode(shards))
 	}
+	return c.encodeGroups(c.groups, shards)
+}
+
+// EncodeZone is Encode for the parity shards of one half alone: 0 is that of the
+// systematic shards. The slices of the other half's parity may be nil.
+func (c *Codec) EncodeZone(half int, shards [][]byte) error {
+	g := c.geometry
+	if half < 0 || half > 1 || len(shards) != g.Shards() || len(shards[0]) == 0 {
+		return fmt.Errorf("%w: half %d of %d shards, want %d of one length", ErrShardSize, half, len(shards), g.Shards())
+	}
+	for i, s := range shards {
+		if (i < g.K || g.Zone(half).Has(ShardIndex(i))) && len(s) != len(shards[0]) {
+			return fmt.Errorf("%w: shard %d has %d bytes, shard 0 has %d", ErrShardSize, i, len(s), len(shards[0]))
+		}
+	}
+	if g.K > 1 {
+		return c.encodeGroups(c.halves[half], shards)
+	}
+	for i := 1; i < len(shards); i++ {
+		if g.Zone(half).Has(ShardIndex(i)) {
+			copy(shards[i], shards[0])
+		}
+	}
+	return nil
+}
+
+func (c *Codec) encodeGroups(groups []parityGroup, shards [][]byte) error {
+	k := c.geometry.K
 	view := make([][]byte, 0, k+fusedOutputs)
-	for _, g := range c.groups {
+	for _, g := range groups {
 		view = append(append(view[:0], shards[:k]...), shards[g.first:g.first+g.count]...)
 		if err := g.enc.Encode(view); err != nil {
 			return encodeError(err)

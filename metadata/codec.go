@@ -10,16 +10,25 @@ import (
 // Records and commands are CBOR (RFC 8949) in its deterministic form, so that
 // every replica writes the same bytes; field numbers are never used again.
 var (
-	encMode = mustMode(cbor.CoreDetEncOptions().EncMode())
-	decMode = mustMode(cbor.DecOptions{
-		DupMapKey:        cbor.DupMapKeyEnforcedAPF,
-		MaxNestedLevels:  16,
-		MaxArrayElements: 128 << 10,
-		MaxMapPairs:      16 << 10,
-		IndefLength:      cbor.IndefLengthForbidden,
-		TagsMd:           cbor.TagsForbidden,
-	}.DecMode())
+	encMode    = mustMode(cbor.CoreDetEncOptions().EncMode())
+	decMode    = mustMode(decOptions.DecMode())
+	strictMode = mustMode(strict(decOptions).DecMode())
 )
+
+var decOptions = cbor.DecOptions{
+	DupMapKey:        cbor.DupMapKeyEnforcedAPF,
+	MaxNestedLevels:  16,
+	MaxArrayElements: 128 << 10,
+	MaxMapPairs:      16 << 10,
+	IndefLength:      cbor.IndefLengthForbidden,
+	TagsMd:           cbor.TagsForbidden,
+}
+
+// strict makes fields that are not known an error.
+func strict(o cbor.DecOptions) cbor.DecOptions {
+	o.ExtraReturnErrors = cbor.ExtraDecErrorUnknownField
+	return o
+}
 
 // mustMode panics on a broken law only: the options above are constants.
 func mustMode[M any](m M, err error) M {
@@ -44,31 +53,38 @@ const recordVersion = 1
 // summary is the part of a version record that a listing needs; it comes first
 // so that a listing does not decode the rest.
 type summary struct {
-	Modified     int64    `cbor:"1,keyasint"`
-	Bytes        int64    `cbor:"2,keyasint"`
-	ETag         string   `cbor:"3,keyasint"`
-	StorageClass string   `cbor:"4,keyasint,omitempty"`
-	Checksum     Checksum `cbor:"5,keyasint,omitzero"`
-	DeleteMarker bool     `cbor:"6,keyasint,omitempty"`
+	Modified     int64             `cbor:"1,keyasint"`
+	Bytes        int64             `cbor:"2,keyasint"`
+	ETag         string            `cbor:"3,keyasint"`
+	StorageClass string            `cbor:"4,keyasint,omitempty"`
+	Checksum     Checksum          `cbor:"5,keyasint,omitzero"`
+	DeleteMarker bool              `cbor:"6,keyasint,omitempty"`
+	ID           string            `cbor:"7,keyasint,omitempty"` // "" = NullVersion
+	Tags         map[string]string `cbor:"8,keyasint,omitempty"`
 }
 
 type detail struct {
-	ID         string     `cbor:"1,keyasint"`
+	ID         string     `cbor:"1,keyasint"` // as in the summary, which once had none
 	Attributes Attributes `cbor:"2,keyasint"`
 	Parts      []Part     `cbor:"3,keyasint,omitempty"`
 	Inline     []byte     `cbor:"4,keyasint,omitempty"`
+	Lock       Lock       `cbor:"5,keyasint,omitzero"`
 }
 
 // EncodeVersion makes the stored record of a version: version byte, CBOR of the
 // summary, CBOR of the rest. Bucket and key are the record's place, not in it.
 func EncodeVersion(v *Version) ([]byte, error) {
-	head, err := encode(summary{v.Modified, v.Bytes, v.ETag, v.Attributes.StorageClass, v.Checksum, v.DeleteMarker})
+	s := summary{v.Modified, v.Bytes, v.ETag, v.Attributes.StorageClass, v.Checksum, v.DeleteMarker, v.ID, v.Tags}
+	if s.ID == NullVersion {
+		s.ID = ""
+	}
+	head, err := encode(s)
 	if err != nil {
 		return nil, fmt.Errorf("encode version: %w", err)
 	}
 	attributes := v.Attributes
 	attributes.StorageClass = ""
-	rest, err := encode(detail{v.ID, attributes, v.Parts, v.Inline})
+	rest, err := encode(detail{v.ID, attributes, v.Parts, v.Inline, v.Lock})
 	if err != nil {
 		return nil, fmt.Errorf("encode version: %w", err)
 	}
@@ -92,6 +108,7 @@ func DecodeVersion(bucket BucketID, key string, raw []byte) (Version, error) {
 	return Version{
 		Bucket: bucket, Key: key, ID: d.ID, Modified: s.Modified, Bytes: s.Bytes, ETag: s.ETag,
 		Checksum: s.Checksum, Attributes: d.Attributes, Parts: d.Parts, Inline: d.Inline, DeleteMarker: s.DeleteMarker,
+		Tags: s.Tags, Lock: d.Lock,
 	}, nil
 }
 
@@ -101,8 +118,12 @@ func DecodeSummary(key string, raw []byte) (ObjectSummary, error) {
 	if err != nil {
 		return ObjectSummary{}, err
 	}
-	return ObjectSummary{Key: key, Bytes: s.Bytes, ETag: s.ETag, Modified: s.Modified,
-		StorageClass: s.StorageClass, Checksum: s.Checksum}, nil
+	o := ObjectSummary{Key: key, Bytes: s.Bytes, ETag: s.ETag, Modified: s.Modified,
+		StorageClass: s.StorageClass, Checksum: s.Checksum, VersionID: s.ID, DeleteMarker: s.DeleteMarker, Tags: s.Tags}
+	if o.VersionID == "" {
+		o.VersionID = NullVersion
+	}
+	return o, nil
 }
 
 func decodeSummary(raw []byte) (summary, []byte, error) {

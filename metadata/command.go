@@ -2,7 +2,10 @@ package metadata
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
+
+	"github.com/fxamacker/cbor/v2"
 )
 
 // CommandKind numbers the changes; numbers are part of the log format.
@@ -10,28 +13,64 @@ type CommandKind uint8
 
 // Commands of the root group.
 const (
-	CmdCreateBucket CommandKind = 1 // Bucket -> Bucket
-	CmdMarkBucket   CommandKind = 2 // BucketMark -> Bucket
-	CmdDropBucket   CommandKind = 3 // BucketMark -> nothing
-	CmdPutConfig    CommandKind = 4 // PutConfig -> revision
+	CmdCreateBucket    CommandKind = 1 // Bucket -> Bucket
+	CmdMarkBucket      CommandKind = 2 // BucketMark -> Bucket
+	CmdDropBucket      CommandKind = 3 // BucketMark -> nothing
+	CmdPutConfig       CommandKind = 4 // PutConfig -> revision
+	CmdConfigureBucket CommandKind = 5 // ConfigureBucket -> Bucket
+	CmdSpreadBucket    CommandKind = 6 // SpreadBucket -> nothing
+	CmdReportClock     CommandKind = 7 // ClockReport -> nothing
 )
+
+// CmdForgetBucket is a command of every group: Forgotten -> nothing.
+const CmdForgetBucket CommandKind = 50
 
 // Commands of a partition.
 const (
 	CmdPutVersion     CommandKind = 20 // PutVersion -> Committed
-	CmdDeleteKey      CommandKind = 21 // DeleteKey -> nothing
+	CmdDeleteKey      CommandKind = 21 // DeleteKey -> Deleted
 	CmdCreateUpload   CommandKind = 22 // Upload -> nothing
 	CmdPutPart        CommandKind = 23 // PutPart -> nothing
 	CmdCompleteUpload CommandKind = 24 // CompleteUpload -> Committed
 	CmdAbortUpload    CommandKind = 25 // UploadRef -> nothing
 	CmdFenceBucket    CommandKind = 26 // Fence -> nothing, ErrBucketNotEmpty
 	CmdDropGarbage    CommandKind = 27 // DropGarbage -> nothing
+	CmdMarkShards     CommandKind = 28 // MarkShards -> BlobStates, one for each mark
+	CmdSetRules       CommandKind = 30 // SetRules -> nothing
+	CmdAmendVersion   CommandKind = 31 // AmendVersion -> Committed
+	CmdExpireVersions CommandKind = 32 // ExpireVersions -> Expired
 )
 
-// commandVersion opens every command; a replica halts on one it does not know.
-const commandVersion = 1
+// Commands of a partition about copies: the first three where blobs are held, the
+// others where copies of them live.
+const (
+	CmdAddReference      CommandKind = 40 // AddReference -> Added
+	CmdDropReferences    CommandKind = 41 // RefIDs -> Dropped
+	CmdConfirmReferences CommandKind = 42 // RefIDs -> nothing
+	CmdJudgeReferences   CommandKind = 43 // JudgeReferences -> RefStates
+	CmdDropReleases      CommandKind = 44 // DropReleases -> nothing
+)
 
-// commandHeader is version, kind, request id and time (big-endian Unix
+// Commands of a partition after forced recoveries: of the one that was recovered, where
+// blobs are held, and where copies of them live.
+const (
+	CmdRecovered        CommandKind = 45 // Recovered -> nothing
+	CmdAssertReferences CommandKind = 46 // AssertReferences -> Asserted
+	CmdDoubtReferences  CommandKind = 47 // DoubtReferences -> Doubted
+	CmdFenceHome        CommandKind = 48 // FenceHome -> nothing
+	CmdToldHome         CommandKind = 49 // ToldHome -> nothing
+)
+
+// Level counts the rules of apply: it is raised by one with every release that brings a
+// new kind of command, a new field of one, or anything else that makes apply come to
+// another result. Every command says by which level it is to be applied, and that is the
+// least one that all nodes have reported (RegionClock), so that replicas of different
+// versions of the program come to the same state. What a later level brought is proposed,
+// and done in apply, from that level on; a replica halts its group on a command of a level
+// that it does not have.
+const Level uint8 = 1
+
+// commandHeader is level, kind, request id and time (big-endian Unix
 // nanoseconds); the body follows.
 const commandHeader = 1 + 1 + 16 + 8
 
@@ -40,6 +79,7 @@ type RequestID [16]byte
 
 // Command is one change as it travels through the log.
 type Command struct {
+	Level   uint8 // 1..Level
 	Kind    CommandKind
 	Request RequestID
 	Time    int64 // Unix nanoseconds by the proposer's clock; apply uses max(Time, last+1)
@@ -47,13 +87,13 @@ type Command struct {
 }
 
 // NewCommand encodes a command ready to be proposed.
-func NewCommand(kind CommandKind, request RequestID, unixNano int64, body any) ([]byte, error) {
+func NewCommand(level uint8, kind CommandKind, request RequestID, unixNano int64, body any) ([]byte, error) {
 	b, err := encode(body)
 	if err != nil {
 		return nil, fmt.Errorf("encode command %d: %w", kind, err)
 	}
 	out := make([]byte, commandHeader, commandHeader+len(b))
-	out[0], out[1] = commandVersion, byte(kind)
+	out[0], out[1] = level, byte(kind)
 	copy(out[2:18], request[:])
 	binary.BigEndian.PutUint64(out[18:26], uint64(unixNano))
 	return append(out, b...), nil
@@ -64,16 +104,28 @@ func ParseCommand(raw []byte) (Command, error) {
 	if len(raw) < commandHeader {
 		return Command{}, fmt.Errorf("%w: command of %d bytes", ErrMalformed, len(raw))
 	}
-	if raw[0] != commandVersion {
-		return Command{}, fmt.Errorf("%w: command version %d", ErrUnsupportedCommand, raw[0])
+	if raw[0] < 1 || raw[0] > Level {
+		return Command{}, fmt.Errorf("%w: a command of level %d, this program has level %d", ErrUnsupportedCommand, raw[0], Level)
 	}
-	c := Command{Kind: CommandKind(raw[1]), Time: int64(binary.BigEndian.Uint64(raw[18:26])), Body: raw[commandHeader:]}
+	c := Command{Level: raw[0], Kind: CommandKind(raw[1]), Time: int64(binary.BigEndian.Uint64(raw[18:26])), Body: raw[commandHeader:]}
 	copy(c.Request[:], raw[2:18])
 	return c, nil
 }
 
-// Decode reads the body into the struct that the kind names.
-func (c Command) Decode(into any) error { return decode(c.Body, into) }
+// Decode reads the body into the struct that the kind names. A field that this program
+// does not know is ErrUnsupportedCommand: passed over, it would do something else here
+// than on other replicas.
+func (c Command) Decode(into any) error {
+	err := strictMode.Unmarshal(c.Body, into)
+	var unknown *cbor.UnknownFieldError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &unknown):
+		return fmt.Errorf("%w: command %d: %v", ErrUnsupportedCommand, c.Kind, err)
+	}
+	return fmt.Errorf("%w: %v", ErrMalformed, err)
+}
 
 // BucketMark names a bucket by both name and id, so that a late command cannot
 // touch a bucket made again under the same name.
@@ -108,18 +160,51 @@ type ConfigValue struct {
 type PutVersion struct {
 	Version   Version   `cbor:"1,keyasint"`
 	Condition Condition `cbor:"2,keyasint,omitzero"`
+	Random    Random    `cbor:"3,keyasint,omitzero"`  // for the version id, if there is to be one
+	Clock     int64     `cbor:"4,keyasint,omitempty"` // see DeleteKey
 }
 
 // Committed answers a command that made a version current.
 type Committed struct {
-	Modified int64 `cbor:"1,keyasint"` // Unix nanoseconds
+	Modified int64  `cbor:"1,keyasint"` // Unix nanoseconds
+	ID       string `cbor:"2,keyasint,omitempty"`
 }
 
-// DeleteKey removes the current version; an absent key is success.
+// DeleteKey without a Version removes the current version of a bucket that is not
+// versioned; in one that is it puts a delete marker in front. With a Version it
+// removes that version, unless its lock holds: ErrLocked. What is not there is
+// success.
 type DeleteKey struct {
 	Bucket    BucketID  `cbor:"1,keyasint"`
 	Key       string    `cbor:"2,keyasint"`
 	Condition Condition `cbor:"3,keyasint,omitzero"`
+	Version   string    `cbor:"4,keyasint,omitempty"`
+	Bypass    bool      `cbor:"5,keyasint,omitempty"` // of governance
+	Random    Random    `cbor:"6,keyasint,omitzero"`
+	// Clock is the region's clock as the proposer knew it, by which locks expire:
+	// never the clock of one node. 0: not known.
+	Clock int64 `cbor:"7,keyasint,omitempty"`
+}
+
+// Deleted answers it: the version that was removed, or the marker that was made.
+// Marker is whether the version is a delete marker.
+type Deleted struct {
+	ID     string `cbor:"1,keyasint,omitempty"`
+	Marker bool   `cbor:"2,keyasint,omitempty"`
+}
+
+// AmendVersion changes what is said about a version and not what it is. Version ""
+// is the current one. ErrNoObjectLock, ErrLocked, ErrIsMarker.
+type AmendVersion struct {
+	Bucket    BucketID          `cbor:"1,keyasint"`
+	Key       string            `cbor:"2,keyasint"`
+	Version   string            `cbor:"3,keyasint,omitempty"`
+	SetTags   bool              `cbor:"4,keyasint,omitempty"`
+	Tags      map[string]string `cbor:"5,keyasint,omitempty"`
+	Retention *Lock             `cbor:"6,keyasint,omitempty"` // its Hold is not looked at
+	Hold      *bool             `cbor:"7,keyasint,omitempty"`
+	Bypass    bool              `cbor:"8,keyasint,omitempty"` // of governance
+	Clock     int64             `cbor:"9,keyasint,omitempty"` // see DeleteKey
 }
 
 // UploadRef names an upload by its place and id.
@@ -141,6 +226,8 @@ type CompleteUpload struct {
 	Upload    UploadID  `cbor:"1,keyasint"`
 	Version   Version   `cbor:"2,keyasint"`
 	Condition Condition `cbor:"3,keyasint,omitzero"`
+	Random    Random    `cbor:"4,keyasint,omitzero"`
+	Clock     int64     `cbor:"5,keyasint,omitempty"`
 }
 
 // Fence closes a bucket in one partition if it is empty there (no object, no
@@ -151,6 +238,12 @@ type Fence struct {
 	Bucket  BucketID `cbor:"1,keyasint"`
 	Lift    bool     `cbor:"2,keyasint,omitempty"`
 	Attempt int64    `cbor:"3,keyasint,omitempty"`
+}
+
+// Forgotten is a bucket that was dropped so long ago that no command for it can be
+// under way: what a group keeps of it, its fence and its rules, can go.
+type Forgotten struct {
+	Bucket BucketID `cbor:"1,keyasint"`
 }
 
 // DropGarbage forgets garbage whose shards have been removed.

@@ -19,6 +19,17 @@ var (
 	ErrConditionFailed    = errors.New("a precondition does not hold")
 	ErrConditionConflict  = errors.New("a conflicting operation ran at the same time")
 	ErrConflict           = errors.New("a conflicting operation is in progress")
+	ErrInvalidBucketState = errors.New("the request is not valid with the current state of the bucket")
+	ErrLocked             = errors.New("the version is protected by object lock")
+	ErrNoObjectLock       = errors.New("the bucket has no object lock")
+	ErrIsMarker           = errors.New("the version is a delete marker")
+	// ErrMustSeal: the bucket has its new objects encrypted, and whoever made this one did
+	// not know it yet.
+	ErrMustSeal      = errors.New("the bucket has its objects encrypted")
+	ErrQuotaExceeded = errors.New("the bucket would exceed its quota")
+	// ErrRecovering: the partition was recovered by force, and does not know yet which of
+	// its blobs others need.
+	ErrRecovering         = errors.New("the partition waits for others after a forced recovery")
 	ErrUnsupportedCommand = errors.New("command or query of an unknown kind or version")
 	ErrMalformed          = errors.New("malformed command or query")
 
@@ -49,6 +60,13 @@ var errorCodes = []struct {
 	{14, ErrConflict},
 	{15, ErrUnsupportedCommand},
 	{16, ErrMalformed},
+	{17, ErrInvalidBucketState},
+	{18, ErrLocked},
+	{19, ErrNoObjectLock},
+	{20, ErrIsMarker},
+	{21, ErrMustSeal},
+	{22, ErrQuotaExceeded},
+	{23, ErrRecovering},
 }
 
 func codeOf(err error) uint16 {

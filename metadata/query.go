@@ -22,7 +22,18 @@ const (
 	QueryFinished QueryKind = 25 // UploadRef -> Finished
 	QueryGarbage  QueryKind = 26 // GarbagePage -> GarbageItems
 	QueryStats    QueryKind = 27 // nothing -> Stats
-	QueryBlob     QueryKind = 28 // reserved for the consent to reclaim an orphan
+	QueryBlob     QueryKind = 28 // BlobIDs -> BlobStates: the consent to remove an orphan
+	QueryUnder    QueryKind = 29 // UnderPage -> UnderBlobs
+	QuerySlots    QueryKind = 30 // nothing -> Slots
+	QueryBlobs    QueryKind = 31 // BlobPage -> BlobRows
+	QueryVersions QueryKind = 32 // VersionPage -> VersionRows
+	QueryLast     QueryKind = 33 // LastPage -> LastPlaces
+	QueryNews     QueryKind = 34 // MarkShards -> MarkNews
+	QueryPending  QueryKind = 40 // RefPage -> PendingReferences
+	QueryReleases QueryKind = 41 // RefPage -> Releases
+	QueryUsage    QueryKind = 42 // UsageOf -> Usages
+	QueryRecovery QueryKind = 43 // nothing -> Recovery
+	QueryNamings  QueryKind = 44 // NamingPage -> Namings
 )
 
 // queryVersion opens every query.
@@ -82,10 +93,39 @@ type ConfigValues struct {
 	Values []ConfigValue `cbor:"1,keyasint"`
 }
 
-// KeyRef names a key.
+// KeyRef names a version of a key; without Version the newest one, which may be a
+// delete marker.
 type KeyRef struct {
-	Bucket BucketID `cbor:"1,keyasint"`
-	Key    string   `cbor:"2,keyasint"`
+	Bucket  BucketID `cbor:"1,keyasint"`
+	Key     string   `cbor:"2,keyasint"`
+	Version string   `cbor:"3,keyasint,omitempty"`
+}
+
+// VersionPage asks one partition for the versions of keys, by key, then the newest
+// first. It goes on behind the version of AfterKey that was committed at AfterTime;
+// with AfterTime 0 all of AfterKey is passed; a negative one means where the null
+// version of AfterKey is.
+type VersionPage struct {
+	Bucket    BucketID `cbor:"1,keyasint"`
+	Prefix    string   `cbor:"2,keyasint,omitempty"`
+	Delimiter string   `cbor:"3,keyasint,omitempty"`
+	AfterKey  string   `cbor:"4,keyasint,omitempty"`
+	AfterTime int64    `cbor:"5,keyasint,omitempty"`
+	Limit     int      `cbor:"6,keyasint"`
+}
+
+// VersionRow is a version with its summary record, or a common prefix (Record nil).
+// Latest is whether the version is the newest of its key.
+type VersionRow struct {
+	Name   string `cbor:"1,keyasint"`
+	Record []byte `cbor:"2,keyasint,omitempty"`
+	Latest bool   `cbor:"3,keyasint,omitempty"`
+}
+
+// VersionRows answers VersionPage.
+type VersionRows struct {
+	Rows []VersionRow `cbor:"1,keyasint"`
+	More bool         `cbor:"2,keyasint,omitempty"`
 }
 
 // ObjectPage asks one partition for listing rows after After, at most Limit.
@@ -155,6 +195,7 @@ type Finished struct {
 	Checksum Checksum `cbor:"4,keyasint,omitzero"`
 	Modified int64    `cbor:"5,keyasint"`
 	Bytes    int64    `cbor:"6,keyasint"`
+	Version  string   `cbor:"7,keyasint,omitempty"` // its id, "" = NullVersion
 }
 
 // GarbagePage asks for garbage queued before Before (Unix nanoseconds of log time).
@@ -168,15 +209,55 @@ type GarbageItems struct {
 	Items []Garbage `cbor:"1,keyasint"`
 }
 
-// Stats counts what a partition holds. Blobs of uploads in progress count as
-// objects do in UnderProtected and AtRisk.
+// Stats counts what a partition holds. What UnderProtected, UnderBytes, WithBlobs,
+// Unreadable and AtRisk count are owners of blobs: versions, uploaded parts, and
+// references. So a copy counts there where its blobs are held, by its references, and
+// not where its record is.
 type Stats struct {
-	Objects        int64            `cbor:"1,keyasint"`
+	Objects        int64            `cbor:"1,keyasint"` // versions with content, current or not
 	Bytes          int64            `cbor:"2,keyasint"`
 	Uploads        int64            `cbor:"3,keyasint"`
 	Garbage        int64            `cbor:"4,keyasint"`
-	UnderProtected int64            `cbor:"5,keyasint"`
-	UnderBytes     int64            `cbor:"6,keyasint"`
+	UnderProtected int64            `cbor:"5,keyasint"` // objects that lack shards
+	UnderBytes     int64            `cbor:"6,keyasint"` // of these objects
 	WithBlobs      int64            `cbor:"7,keyasint"` // objects with bytes on disks, not inline
 	AtRisk         map[string]int64 `cbor:"8,keyasint,omitempty"`
+	Unreadable     int64            `cbor:"9,keyasint,omitempty"`  // objects with a chunk of which too few shards are left
+	Queued         int64            `cbor:"10,keyasint,omitempty"` // blobs in the queue of the healer
+	Oldest         int64            `cbor:"11,keyasint,omitempty"` // log time at which the first of them began to lack shards; 0 = none
+	Markers        int64            `cbor:"13,keyasint,omitempty"` // delete markers
+	Changes        uint64           `cbor:"12,keyasint,omitempty"` // of what any of this counts; a census compares it
+	References     int64            `cbor:"14,keyasint,omitempty"` // to blobs that are held here
+	Releases       int64            `cbor:"15,keyasint,omitempty"` // of references elsewhere, still to be brought there
+	// After forced recoveries (see PeerState): how often there was one, partitions that are
+	// awaited, those that are untold, and references named here whose blobs are gone.
+	Epoch   uint32 `cbor:"16,keyasint,omitempty"`
+	Awaited int64  `cbor:"17,keyasint,omitempty"`
+	Untold  int64  `cbor:"18,keyasint,omitempty"`
+	Broken  int64  `cbor:"19,keyasint,omitempty"`
+}
+
+// Add makes s the sum of itself and of another partition's, but for Epoch; AtRisk is made
+// if it is nil.
+func (s *Stats) Add(o Stats) {
+	for _, x := range []struct {
+		sum *int64
+		add int64
+	}{
+		{&s.Objects, o.Objects}, {&s.Bytes, o.Bytes}, {&s.Uploads, o.Uploads}, {&s.Garbage, o.Garbage}, {&s.UnderProtected, o.UnderProtected},
+		{&s.UnderBytes, o.UnderBytes}, {&s.WithBlobs, o.WithBlobs}, {&s.Unreadable, o.Unreadable}, {&s.Queued, o.Queued}, {&s.Markers, o.Markers},
+		{&s.References, o.References}, {&s.Releases, o.Releases}, {&s.Awaited, o.Awaited}, {&s.Untold, o.Untold}, {&s.Broken, o.Broken},
+	} {
+		*x.sum += x.add
+	}
+	s.Changes += o.Changes
+	if o.Oldest != 0 && (s.Oldest == 0 || o.Oldest < s.Oldest) {
+		s.Oldest = o.Oldest
+	}
+	if s.AtRisk == nil {
+		s.AtRisk = map[string]int64{}
+	}
+	for zone, n := range o.AtRisk {
+		s.AtRisk[zone] += n
+	}
 }

@@ -32,7 +32,8 @@ func ParseUploadID(s string) (UploadID, error) {
 	return u, nil
 }
 
-// NullVersion is the version id of objects in a bucket without versioning.
+// NullVersion is the id of versions that were written while the versioning of
+// their bucket was not enabled. A key has one at most.
 const NullVersion = "null"
 
 // MaxInlineBytes is the largest object that travels inside its record.
@@ -46,16 +47,6 @@ const (
 	MaxObjectBytes = 50 << 40
 	MaxKeyBytes    = 1024
 )
-
-// Bucket is one bucket of the region, kept by the root group.
-type Bucket struct {
-	Name    string   `cbor:"1,keyasint"`
-	ID      BucketID `cbor:"2,keyasint"`
-	Created int64    `cbor:"3,keyasint"` // Unix nanoseconds
-	// Deleting is set while DeleteBucket proves the bucket empty; the bucket is
-	// still listed, and upkeep finishes what a crash interrupted.
-	Deleting int64 `cbor:"4,keyasint,omitempty"` // Unix nanoseconds, 0 = no
-}
 
 // Checksum is one of the S3 object checksums.
 type Checksum struct {
@@ -83,17 +74,33 @@ type Attributes struct {
 	StorageClass       string            `cbor:"9,keyasint,omitempty"` // "" = STANDARD
 }
 
-// Profile is the code of a blob: k data shards, k+m shards per zone.
+// Profile is the code of a blob: k data shards, k+m slots per zone. Class says
+// which of the slots its chunks take.
 type Profile struct {
-	K uint8 `cbor:"1,keyasint"`
-	M uint8 `cbor:"2,keyasint"`
+	K     uint8  `cbor:"1,keyasint"`
+	M     uint8  `cbor:"2,keyasint"`
+	Class uint8  `cbor:"3,keyasint,omitempty"` // as cluster.Class
+	Zone  string `cbor:"4,keyasint,omitempty"` // of class OneZone: which
 }
+
+// Classes of a profile.
+const (
+	ClassStandard uint8 = iota // every slot
+	ClassLean                  // the first k of each zone
+	ClassOneZone               // those of one zone, which holds the systematic shards
+)
 
 // ChunkNote says what is particular about one chunk of a blob.
 type ChunkNote struct {
 	Chunk   uint32 `cbor:"1,keyasint"`
 	Attempt uint8  `cbor:"2,keyasint,omitempty"` // of the placement probe sequence
-	Missing uint64 `cbor:"3,keyasint,omitempty"` // bit i: shard i was not written
+	Missing uint64 `cbor:"3,keyasint,omitempty"` // bit i: shard i was not written, or is lost
+	// Of a chunk that lacks shards: its placement group, and the zones of the
+	// first and of the second half of its shards.
+	PG    uint16   `cbor:"4,keyasint,omitempty"`
+	Zones []string `cbor:"5,keyasint,omitempty"`
+	// Marked is the log time at which a shard was last found missing; 0: at PUT.
+	Marked int64 `cbor:"6,keyasint,omitempty"`
 }
 
 // Blob says where the bytes of one part lie. Chunks without a note are at
@@ -125,38 +132,87 @@ type Part struct {
 	Checksum Checksum `cbor:"4,keyasint,omitzero"`
 	Modified int64    `cbor:"5,keyasint,omitempty"` // Unix nanoseconds
 	Blob     *Blob    `cbor:"6,keyasint,omitempty"` // nil for an empty or inline part
+	Seal     *Seal    `cbor:"7,keyasint,omitempty"` // nil: not encrypted
+	// Ref is the reference by which a copy holds the blob at its home; nil: the record
+	// itself is an owner of the blob.
+	Ref *Reference `cbor:"8,keyasint,omitempty"`
 }
+
+// SealKind says whose key seals the data key of a part.
+type SealKind uint8
+
+const (
+	SealNone   SealKind = iota
+	SealRegion          // a master key of the region's keyring (SSE-S3)
+	SealClient          // a key that the client brings with each request (SSE-C)
+)
+
+// Seal says how the bytes of a part are encrypted. A small object in its record has
+// one part, without a blob, to hold it.
+type Seal struct {
+	Kind  SealKind `cbor:"1,keyasint"`
+	KeyID string   `cbor:"2,keyasint,omitempty"` // of the master key
+	Key   []byte   `cbor:"3,keyasint"`           // the data key, sealed
+}
+
+// SealOf is whose key seals an object.
+func SealOf(parts []Part) SealKind {
+	for _, p := range parts {
+		if p.Seal != nil {
+			return p.Seal.Kind
+		}
+	}
+	return SealNone
+}
+
+// EncryptAES256 is the value of FieldEncryption in a bucket whose new objects are
+// encrypted with the region's keys unless their request says otherwise.
+const EncryptAES256 = "AES256"
 
 // Version is one immutable object version.
 type Version struct {
-	Bucket       BucketID   `cbor:"1,keyasint"`
-	Key          string     `cbor:"2,keyasint"`
-	ID           string     `cbor:"3,keyasint"`
-	Modified     int64      `cbor:"4,keyasint"` // Unix nanoseconds, set by apply
-	Bytes        int64      `cbor:"5,keyasint"`
-	ETag         string     `cbor:"6,keyasint"` // without quotes
-	Checksum     Checksum   `cbor:"7,keyasint,omitzero"`
-	Attributes   Attributes `cbor:"8,keyasint"`
-	Parts        []Part     `cbor:"9,keyasint,omitempty"`
-	Inline       []byte     `cbor:"10,keyasint,omitempty"`
-	DeleteMarker bool       `cbor:"11,keyasint,omitempty"`
+	Bucket       BucketID          `cbor:"1,keyasint"`
+	Key          string            `cbor:"2,keyasint"`
+	ID           string            `cbor:"3,keyasint"`
+	Modified     int64             `cbor:"4,keyasint"` // Unix nanoseconds, set by apply
+	Bytes        int64             `cbor:"5,keyasint"`
+	ETag         string            `cbor:"6,keyasint"` // without quotes
+	Checksum     Checksum          `cbor:"7,keyasint,omitzero"`
+	Attributes   Attributes        `cbor:"8,keyasint"`
+	Parts        []Part            `cbor:"9,keyasint,omitempty"`
+	Inline       []byte            `cbor:"10,keyasint,omitempty"`
+	DeleteMarker bool              `cbor:"11,keyasint,omitempty"`
+	Tags         map[string]string `cbor:"12,keyasint,omitempty"`
+	Lock         Lock              `cbor:"13,keyasint,omitzero"`
+
+	// Versioned is whether the bucket has or had versioning. It is not kept: who
+	// answers a request adds it.
+	Versioned bool `cbor:"-"`
+	// Expires is when the lifecycle of its bucket ends the version; as Versioned.
+	Expires Expiration `cbor:"-"`
 }
 
 // Upload is a multipart upload in progress.
 type Upload struct {
-	Bucket            BucketID   `cbor:"1,keyasint"`
-	Key               string     `cbor:"2,keyasint"`
-	ID                UploadID   `cbor:"3,keyasint"`
-	Initiated         int64      `cbor:"4,keyasint"` // Unix nanoseconds
-	Attributes        Attributes `cbor:"5,keyasint"`
-	ChecksumAlgorithm string     `cbor:"6,keyasint,omitempty"`
-	ChecksumType      string     `cbor:"7,keyasint,omitempty"`
+	Bucket            BucketID          `cbor:"1,keyasint"`
+	Key               string            `cbor:"2,keyasint"`
+	ID                UploadID          `cbor:"3,keyasint"`
+	Initiated         int64             `cbor:"4,keyasint"` // Unix nanoseconds
+	Attributes        Attributes        `cbor:"5,keyasint"`
+	ChecksumAlgorithm string            `cbor:"6,keyasint,omitempty"`
+	ChecksumType      string            `cbor:"7,keyasint,omitempty"`
+	Tags              map[string]string `cbor:"8,keyasint,omitempty"` // of the object to be
+	Lock              Lock              `cbor:"9,keyasint,omitzero"`
+	// Seal says that the parts are to be encrypted. With a client's key it holds a
+	// data key of no part, which proves that the same key comes with each of them.
+	Seal *Seal `cbor:"10,keyasint,omitempty"`
 }
 
 // Condition is evaluated inside the commit, never by reading first.
 type Condition struct {
 	IfNoneMatchAny bool   `cbor:"1,keyasint,omitempty"` // If-None-Match: *
 	IfMatch        string `cbor:"2,keyasint,omitempty"` // an ETag without quotes, or *; "" = no condition
+	Room           *Room  `cbor:"3,keyasint,omitempty"` // of the bucket's quota; nil: it has none
 }
 
 // ObjectSummary is one row of an object listing.
@@ -167,4 +223,15 @@ type ObjectSummary struct {
 	Modified     int64 // Unix nanoseconds
 	StorageClass string
 	Checksum     Checksum
+	VersionID    string
+	DeleteMarker bool
+	Latest       bool // only in a listing of versions
+	Tags         map[string]string
+}
+
+// SealWith says how new bytes are to be encrypted. The zero value leaves it to the
+// bucket.
+type SealWith struct {
+	Kind      SealKind
+	ClientKey []byte // of SealClient: 32 bytes, which are never kept
 }

@@ -17,6 +17,7 @@ func (c *call) attributes() (metadata.Attributes, error) {
 		ContentEncoding:    withoutChunked(c.header("Content-Encoding")),
 		ContentLanguage:    strings.Join(c.r.Header["Content-Language"], ", "),
 		Expires:            c.header("Expires"),
+		StorageClass:       keptClass(c.header("X-Amz-Storage-Class")),
 	}
 	for _, v := range []string{a.ContentType, a.CacheControl, a.ContentDisposition, a.ContentEncoding, a.ContentLanguage, a.Expires} {
 		if !printable(v) {
@@ -93,6 +94,16 @@ func (c *call) condition() (metadata.Condition, error) {
 		}
 	}
 	return out, nil
+}
+
+// writeCondition is condition for what makes an object: S3 takes If-Match with an ETag
+// there, and with * at deletes only.
+func (c *call) writeCondition() (metadata.Condition, error) {
+	out, err := c.condition()
+	if err == nil && out.IfMatch == "*" {
+		err = notImplemented("If-Match")
+	}
+	return out, err
 }
 
 // matchOne reads the one ETag, or *, that a write may demand.

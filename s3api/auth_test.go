@@ -60,7 +60,7 @@ func TestHeaderAuth(t *testing.T) {
 		"other region":      {auth("us-east-1", "us-west-2"), 400, "AuthorizationHeaderMalformed"},
 		"other service":     {auth("/s3/", "/ec2/"), 400, "AuthorizationHeaderMalformed"},
 		"other day":         {auth(day, "20010101"), 400, "AuthorizationHeaderMalformed"},
-		"unknown key":       {auth("AKIDEXAMPLE", "AKIDOTHER"), 403, "InvalidAccessKeyId"},
+		"unknown key":       {auth(h.signer.AccessKey, "AKIDOTHER"), 403, "InvalidAccessKeyId"},
 		"upper case":        {sig(strings.ToUpper), 403, "SignatureDoesNotMatch"},
 		"truncated":         {sig(func(s string) string { return s[:63] }), 403, "SignatureDoesNotMatch"},
 		"one digit":         {sig(func(s string) string { return s[:63] + string('0'+(s[63]+1)%10) }), 403, "SignatureDoesNotMatch"},
@@ -181,7 +181,8 @@ func TestRoutesNeedAuth(t *testing.T) {
 				r := h.request(m, target, "")
 				h.signer.Sign(r)
 				spoil(r)
-				if a := h.send(r); a.StatusCode != 403 && a.StatusCode != 400 {
+				// A POST to a bucket is a form, which bears its signature inside.
+				if a := h.send(r); a.StatusCode != 403 && a.StatusCode != 400 && !(a.StatusCode == 412 && m == "POST" && target == "/auth") {
 					t.Errorf("%s %s %s: %d", kind, m, target, a.StatusCode)
 				}
 			}

@@ -28,7 +28,7 @@ func (s *sink) SetWriteDeadline(time.Time) error { return nil }
 func BenchmarkHandler(b *testing.B) {
 	m := s3test.NewMemory()
 	signer := s3test.Signer{AccessKey: "AK", SecretKey: "SK", Region: "us-east-1", Time: time.Now()}
-	h, err := s3api.New(s3api.Config{Buckets: m, Objects: m, Lister: m, Uploads: m, Credentials: signer})
+	h, err := s3api.New(s3api.Config{Buckets: m, Settings: m, Objects: m, Lister: m, Uploads: m, Copier: m, Sealed: m, Credentials: signer})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -41,10 +41,13 @@ func (c *call) createBucket() error {
 	default:
 		return argument("x-amz-object-ownership", v, "")
 	}
+	create := c.api.Buckets.CreateBucket
 	switch v := c.header("X-Amz-Bucket-Object-Lock-Enabled"); v {
 	case "", "false", "False":
+	case "true", "True":
+		create = c.api.Settings.CreateLockedBucket
 	default:
-		return notImplemented("x-amz-bucket-object-lock-enabled")
+		return argument("x-amz-bucket-object-lock-enabled", v, "")
 	}
 	if c.r.ContentLength != 0 {
 		doc, err := c.readXML(maxConfigXML, "CreateBucketConfiguration")
@@ -55,10 +58,19 @@ func (c *call) createBucket() error {
 			return err
 		}
 	}
-	if _, err := c.api.Buckets.CreateBucket(c.ctx(), c.bucket); err != nil {
-		// In us-east-1 making a bucket that one already owns succeeds.
+	if b, err := create(c.ctx(), c.bucket); err != nil {
+		// In us-east-1 making a bucket that one already owns succeeds, if it is as
+		// asked for.
 		if !errors.Is(err, metadata.ErrBucketExists) || c.api.Region != "us-east-1" {
 			return err
+		}
+		if c.header("X-Amz-Bucket-Object-Lock-Enabled") != "" {
+			if b, err = c.findBucket(); err != nil {
+				return err
+			}
+			if b.Rules.Lock == nil {
+				return metadata.ErrBucketExists
+			}
 		}
 	}
 	c.w.Header()["Location"] = []string{"/" + c.bucket}
@@ -120,19 +132,6 @@ func (c *call) getBucketLocation() error {
 	x.Root("LocationConstraint")
 	x.Raw(region)
 	x.Close("LocationConstraint")
-	c.sendXML(200, x)
-	return nil
-}
-
-// getBucketVersioning answers the empty document of a bucket that never had
-// versioning.
-func (c *call) getBucketVersioning() error {
-	if _, err := c.findBucket(); err != nil {
-		return err
-	}
-	x := c.newXML()
-	x.Root("VersioningConfiguration")
-	x.Close("VersioningConfiguration")
 	c.sendXML(200, x)
 	return nil
 }

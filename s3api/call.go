@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"sync"
 	"time"
 
 	"bivalve/metadata"
@@ -29,6 +30,7 @@ type call struct {
 	auth        *sigv4.Auth
 	input       *timedBody
 	body        *upload
+	sourceKey   []byte // of the source of a copy that is encrypted with a client's key
 }
 
 func (c *call) ctx() context.Context { return c.r.Context() }
@@ -50,6 +52,9 @@ type answer struct {
 	wrote    bool
 	status   int
 	bytes    int64
+
+	mu  sync.Mutex // orders the deadlines
+	cut bool
 }
 
 func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
@@ -76,11 +81,21 @@ func (a *answer) Write(p []byte) (int, error) {
 // extend moves the deadline only when a quarter of it has passed: most writes
 // cost no timer.
 func (a *answer) extend() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	now := time.Now()
-	if a.deadline.Sub(now) < a.idle*3/4 {
+	if a.deadline.Sub(now) < a.idle*3/4 && !a.cut {
 		a.deadline = now.Add(a.idle)
 		_ = a.ctl.SetWriteDeadline(a.deadline)
 	}
+}
+
+// interrupt ends the answer: the Write under way, and all to come.
+func (a *answer) interrupt() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.cut = true
+	_ = a.ctl.SetWriteDeadline(time.Now())
 }
 
 func (c *call) newXML() *s3xml.Writer { return s3xml.NewWriter() }

@@ -44,9 +44,13 @@
 //  17. The trailer of some clients ends in a bare line feed and an empty line.
 //  18. max-keys above 1000 is 1000; max-keys=0 is an empty, finished page.
 //  19. An upload without x-amz-checksum-algorithm becomes an object with a
-//     CRC64NVME of type FULL_OBJECT.
+//     CRC64NVME of type FULL_OBJECT (or what its parts by reference share). Until
+//     then its parts tell of no checksum, and it is completed without a type.
 //  20. HEAD errors have no body.
 //  21. response-* parameters count only in signed requests, which all are here.
 //  22. x-amz-acl private and bucket-owner-full-control are accepted and change
 //     nothing, other ACLs are AccessControlListNotSupported.
+//  23. A legal hold that was never set is 404, one that was lifted is OFF.
+//  24. x-amz-bypass-governance-retention on a delete is 400 in a bucket without
+//     object lock, whatever its value.
 package s3api

@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"os"
 	"slices"
+	"strings"
+	"unicode/utf8"
 
 	"bivalve/metadata"
 	"bivalve/s3api/s3xml"
@@ -25,6 +27,12 @@ var (
 	ErrAccessDenied = errors.New("access denied")
 	// ErrInsufficientStorage: no room for the object.
 	ErrInsufficientStorage = errors.New("insufficient storage")
+	// ErrWrongKey: the object is encrypted with another key than the client brings.
+	ErrWrongKey = errors.New("wrong encryption key")
+	// ErrInvalidStorageClass: the region cannot keep objects in that class.
+	ErrInvalidStorageClass = errors.New("invalid storage class")
+	// ErrNotShared: a copy cannot have the stored bytes of its source.
+	ErrNotShared = errors.New("not shared")
 	// ErrNotImplemented: a form of the request that the house does not do.
 	ErrNotImplemented = errors.New("not implemented")
 )
@@ -69,6 +77,7 @@ type codeInfo struct {
 
 // codes is the one place where S3 codes meet HTTP statuses.
 var codes = map[string]codeInfo{
+	"AccessForbidden":                    {403, "Access Forbidden"},
 	"AccessControlListNotSupported":      {400, "The bucket does not allow ACLs"},
 	"AccessDenied":                       {403, "Access Denied"},
 	"AuthorizationHeaderMalformed":       {400, "The authorization header you provided is invalid."},
@@ -87,20 +96,25 @@ var codes = map[string]codeInfo{
 	"InvalidAccessKeyId":                 {403, "The AWS Access Key Id you provided does not exist in our records."},
 	"InvalidArgument":                    {400, "Invalid Argument"},
 	"InvalidBucketName":                  {400, "The specified bucket is not valid."},
+	"InvalidBucketState":                 {409, "The request is not valid with the current state of the bucket."},
 	"InvalidChunkSizeError":              {400, "Only the last chunk is allowed to have a size less than 8192 bytes"},
 	"InvalidDigest":                      {400, "The Content-MD5 you specified was invalid."},
+	"InvalidEncryptionAlgorithmError":    {400, "The Encryption request you specified is not valid. Supported value: AES256."},
 	"InvalidLocationConstraint":          {400, "The specified location-constraint is not valid"},
 	"InvalidPart":                        {400, "One or more of the specified parts could not be found.  The part may not have been uploaded, or the specified entity tag may not match the part's entity tag."},
 	"InvalidPartNumber":                  {416, "The requested partnumber is not satisfiable"},
 	"InvalidPartOrder":                   {400, "The list of parts was not in ascending order. Parts must be ordered by part number."},
+	"InvalidPolicyDocument":              {400, "The content of the form does not meet the conditions specified in the policy document."},
 	"InvalidRange":                       {416, "The requested range is not satisfiable"},
 	"InvalidRequest":                     {400, "Invalid Request"},
 	"InvalidStorageClass":                {400, "The storage class you specified is not valid"},
 	"InvalidToken":                       {400, "The provided token is malformed or otherwise invalid."},
 	"InvalidURI":                         {400, "Couldn't parse the specified URI."},
 	"KeyTooLongError":                    {400, "Your key is too long"},
+	"MalformedPOSTRequest":               {400, "The body of your POST request is not well-formed multipart/form-data."},
 	"MalformedTrailerError":              {400, "The request contained trailing data that was not well-formed or did not conform to our published schema."},
 	"MalformedXML":                       {400, "The XML you provided was not well-formed or did not validate against our published schema"},
+	"MaxPostPreDataLengthExceeded":       {400, "Your POST request fields preceding the upload file were too large."},
 	"MaxMessageLengthExceeded":           {400, "Your request was too big."},
 	"MetadataTooLarge":                   {400, "Your metadata headers exceed the maximum allowed metadata size"},
 	"MethodNotAllowed":                   {405, "The specified method is not allowed against this resource."},
@@ -117,13 +131,23 @@ var codes = map[string]codeInfo{
 	"RequestHeaderSectionTooLarge":       {400, "Your request header section exceeds the maximum allowed request header section size."},
 	"RequestTimeTooSkewed":               {403, "The difference between the request time and the current time is too large."},
 	"RequestTimeout":                     {400, "Your socket connection to the server was not read from or written to within the timeout period. Idle connections will be closed."},
-	"ServiceUnavailable":                 {503, "Service is unable to handle request."},
-	"SignatureDoesNotMatch":              {403, "The request signature we calculated does not match the signature you provided. Check your key and signing method."},
-	"SlowDown":                           {503, "Please reduce your request rate."},
-	"InsufficientStorage":                {507, "There is not enough storage space for this request."},
-	"TooManyBuckets":                     {400, "You have attempted to create more buckets than allowed"},
-	"XAmzContentSHA256Mismatch":          {400, "The provided 'x-amz-content-sha256' header does not match what was computed."},
-	"XAmzContentChecksumMismatch":        {400, "The provided 'x-amz-checksum' header does not match what was computed."},
+	"ServerSideEncryptionConfigurationNotFoundError": {404, "The server side encryption configuration was not found"},
+	"NoSuchCORSConfiguration":                        {404, "The CORS configuration does not exist"},
+	"QuotaExceeded":                                  {403, "The bucket would exceed the quota that the operator has set for it."},
+	"ServiceUnavailable":                             {503, "Service is unable to handle request."},
+	"SignatureDoesNotMatch":                          {403, "The request signature we calculated does not match the signature you provided. Check your key and signing method."},
+	"SlowDown":                                       {503, "Please reduce your request rate."},
+	"InsufficientStorage":                            {507, "There is not enough storage space for this request."},
+	"TooManyBuckets":                                 {400, "You have attempted to create more buckets than allowed"},
+	"XAmzContentSHA256Mismatch":                      {400, "The provided 'x-amz-content-sha256' header does not match what was computed."},
+	"XAmzContentChecksumMismatch":                    {400, "The provided 'x-amz-checksum' header does not match what was computed."},
+
+	"IllegalVersioningConfigurationException": {400, "The versioning configuration specified in the request is invalid"},
+	"InvalidTag":                           {400, "The tag provided was not a valid tag. This error can occur if the tag did not pass input validation."},
+	"NoSuchLifecycleConfiguration":         {404, "The lifecycle configuration does not exist"},
+	"NoSuchObjectLockConfiguration":        {404, "The specified object does not have a ObjectLock configuration"},
+	"NoSuchTagSet":                         {404, "The TagSet does not exist"},
+	"ObjectLockConfigurationNotFoundError": {404, "Object Lock configuration does not exist for this bucket"},
 }
 
 // known maps the errors of the parts below to codes, in order.
@@ -146,12 +170,20 @@ var known = []struct {
 	{metadata.ErrConditionFailed, "PreconditionFailed", ""},
 	{metadata.ErrConditionConflict, "ConditionalRequestConflict", ""},
 	{metadata.ErrConflict, "OperationAborted", ""},
+	{metadata.ErrInvalidBucketState, "InvalidBucketState", ""},
+	{metadata.ErrLocked, "AccessDenied", "Access Denied because object protected by object lock."},
+	{metadata.ErrNoObjectLock, "InvalidRequest", "Bucket is missing Object Lock Configuration"},
+	{metadata.ErrIsMarker, "MethodNotAllowed", ""},
+	{metadata.ErrMustSeal, "ServiceUnavailable", ""},
+	{metadata.ErrQuotaExceeded, "QuotaExceeded", ""},
 	{metadata.ErrUnknownOutcome, "InternalError", ""},
 	{metadata.ErrUnavailable, "ServiceUnavailable", ""},
 	{ErrSlowDown, "SlowDown", ""},
 	{ErrServiceUnavailable, "ServiceUnavailable", ""},
 	{ErrAccessDenied, "AccessDenied", ""},
 	{ErrInsufficientStorage, "InsufficientStorage", ""},
+	{ErrWrongKey, "AccessDenied", "Requests specifying Server Side Encryption with Customer provided keys must provide the correct secret key."},
+	{ErrInvalidStorageClass, "InvalidStorageClass", ""},
 	{ErrNotImplemented, "NotImplemented", ""},
 	{s3xml.ErrMalformed, "MalformedXML", ""},
 	{os.ErrDeadlineExceeded, "RequestTimeout", ""},
@@ -197,11 +229,36 @@ func translate(err error) *apiError {
 		case d.Err == sigv4.ErrMalformedHeader:
 			out.code = "AuthorizationHeaderMalformed"
 			out.message = "The authorization header is malformed; " + d.Text
+		case d.Err == sigv4.ErrMalformedForm:
+			out.code, out.message = "InvalidArgument", d.Text
 		case d.Err == sigv4.ErrMalformedQuery:
 			out.code, out.message = "AuthorizationQueryParametersError", d.Text
 		}
 	}
 	return out
+}
+
+// about adds what S3 says of the thing that an error is about.
+func (e *apiError) about(c *call) *apiError {
+	name, value := "", ""
+	switch e.code {
+	case "NoSuchBucket":
+		name, value = "BucketName", c.bucket
+	case "NoSuchKey":
+		name, value = "Key", c.key
+	case "NoSuchUpload", "InvalidPartOrder":
+		name, value = "UploadId", c.query.Get("uploadId")
+	}
+	if _, there := e.fields[name]; value == "" || there {
+		return e
+	}
+	out := *e
+	out.fields = maps.Clone(e.fields)
+	if out.fields == nil {
+		out.fields = map[string]string{}
+	}
+	out.fields[name] = value
+	return &out
 }
 
 // status is the HTTP status of the code.
@@ -219,15 +276,26 @@ func (e *apiError) text() string {
 	return codes[e.code].message
 }
 
+// legal replaces what XML cannot hold: an error repeats what the client sent, for
+// people to read, and any parser must be able to take it.
+func legal(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' && r != '\t' && r != '\n' && r != '\r' || r == 0xfffe || r == 0xffff {
+			return utf8.RuneError
+		}
+		return r
+	}, s)
+}
+
 // element writes the Error element of S3.
 func (e *apiError) element(x *s3xml.Writer, resource, requestID, hostID string) {
 	x.Open("Error")
 	x.Text("Code", e.code)
 	x.Text("Message", e.text())
 	for _, name := range slices.Sorted(maps.Keys(e.fields)) {
-		x.Text(name, e.fields[name])
+		x.Text(name, legal(e.fields[name]))
 	}
-	x.Text("Resource", resource)
+	x.Text("Resource", legal(resource))
 	x.Text("RequestId", requestID)
 	x.Text("HostId", hostID)
 	x.Close("Error")

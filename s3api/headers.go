@@ -4,36 +4,18 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-
-	"bivalve/s3api/checksum"
 )
 
-// The headers below are all that may begin with X-Amz-; any other one is
-// answered with NotImplemented, so that no wish of a client is dropped in silence.
-var understood = func() map[string]bool {
-	m := map[string]bool{}
-	for _, n := range strings.Fields(`
-		X-Amz-Date X-Amz-Content-Sha256 X-Amz-Decoded-Content-Length X-Amz-Trailer X-Amz-User-Agent
-		X-Amz-Sdk-Checksum-Algorithm X-Amz-Checksum-Algorithm X-Amz-Checksum-Type X-Amz-Checksum-Mode
-		X-Amz-Mp-Object-Size X-Amz-Acl X-Amz-Storage-Class X-Amz-Expected-Bucket-Owner
-		X-Amz-Source-Expected-Bucket-Owner X-Amz-Request-Payer X-Amz-Metadata-Directive X-Amz-Tagging-Directive
-		X-Amz-Copy-Source X-Amz-Copy-Source-Range X-Amz-Copy-Source-If-Match X-Amz-Copy-Source-If-None-Match
-		X-Amz-Copy-Source-If-Modified-Since X-Amz-Copy-Source-If-Unmodified-Since X-Amz-Object-Ownership
-		X-Amz-Bucket-Object-Lock-Enabled X-Amz-Object-Attributes X-Amz-Max-Parts X-Amz-Part-Number-Marker
-		X-Amz-Optional-Object-Attributes X-Amz-Mfa`) {
-		m[n] = true
-	}
-	for _, a := range checksum.Algorithms() {
-		m[checksumHeader(a)] = true
-	}
-	return m
-}()
+const (
+	metaPrefix = "X-Amz-Meta-"
+	// ownPrefix is kept for the house: whoever sends such a header means to pass
+	// for a part of it.
+	ownPrefix = "X-Bivalve-"
+)
 
-const metaPrefix = "X-Amz-Meta-"
-
-// storageClasses are those that Amazon S3 knows; only STANDARD is served.
-var storageClasses = map[string]bool{"REDUCED_REDUNDANCY": true, "STANDARD_IA": true, "ONEZONE_IA": true, "INTELLIGENT_TIERING": true,
-	"GLACIER": true, "GLACIER_IR": true, "DEEP_ARCHIVE": true, "OUTPOSTS": true, "SNOW": true, "EXPRESS_ONEZONE": true, "FSX_OPENZFS": true}
+// storageClasses are those that are kept; Amazon S3's others are refused, because an
+// object in them would not be what its owner takes it for.
+var storageClasses = map[string]bool{"STANDARD": true, "REDUCED_REDUNDANCY": true, "ONEZONE_IA": true}
 
 // once are headers besides X-Amz- ones that must not be repeated.
 var once = []string{"Authorization", "Date", "Content-Md5", "Content-Encoding", "Content-Type", "Range", "If-Match", "If-None-Match",
@@ -46,6 +28,9 @@ func (c *call) checkHeaderSection() error {
 	for name, values := range c.r.Header {
 		for _, v := range values {
 			size += len(name) + len(v) + 4
+		}
+		if strings.HasPrefix(name, ownPrefix) {
+			return failf("InvalidRequest", "Header %s is not for clients", strings.ToLower(name))
 		}
 		if len(values) > 1 && strings.HasPrefix(name, "X-Amz-") && !strings.HasPrefix(name, metaPrefix) &&
 			name != "X-Amz-Object-Attributes" && name != "X-Amz-Optional-Object-Attributes" {
@@ -85,29 +70,30 @@ func (c *call) hoist() error {
 	return nil
 }
 
-// checkHeaders refuses what is not done and settles what is the same for every
-// operation.
-func (c *call) checkHeaders() error {
-	h := c.r.Header
-	for name := range h {
-		if strings.HasPrefix(name, "X-Amz-") && !understood[name] && !strings.HasPrefix(name, metaPrefix) {
+// checkTaken refuses the x-amz headers that the route has no use for, so that no
+// wish of a client is dropped in silence.
+func (c *call) checkTaken(taken map[string]bool) error {
+	for name := range c.r.Header {
+		if strings.HasPrefix(name, "X-Amz-") && !taken[name] && !strings.HasPrefix(name, metaPrefix) {
 			if strings.HasPrefix(name, "X-Amz-Grant-") {
 				return fail("AccessControlListNotSupported")
 			}
 			return notImplemented(strings.ToLower(name))
 		}
 	}
+	return nil
+}
+
+// checkHeaders settles what is the same for every operation.
+func (c *call) checkHeaders() error {
+	h := c.r.Header
 	for _, name := range []string{"X-Amz-Expected-Bucket-Owner", "X-Amz-Source-Expected-Bucket-Owner"} {
 		if v := h[name]; len(v) > 0 && v[0] != c.api.Owner {
 			return fail("AccessDenied")
 		}
 	}
-	switch v := c.header("X-Amz-Storage-Class"); {
-	case v == "" && h["X-Amz-Storage-Class"] == nil, v == "STANDARD":
-	case storageClasses[v]:
-		return notImplemented("x-amz-storage-class")
-	default:
-		return &apiError{code: "InvalidStorageClass", fields: map[string]string{"StorageClassRequested": v}}
+	if v := h["X-Amz-Storage-Class"]; v != nil && !storageClasses[v[0]] {
+		return &apiError{code: "InvalidStorageClass", fields: map[string]string{"StorageClassRequested": v[0]}}
 	}
 	switch v := c.header("X-Amz-Acl"); v {
 	case "", "private", "bucket-owner-full-control":

@@ -2,6 +2,7 @@ package s3api_test
 
 import (
 	"bytes"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -79,18 +80,20 @@ func TestUnsupported(t *testing.T) {
 	h.bucket("uns")
 	h.want(h.do("PUT", "/uns/x", "data"), 200, "")
 	for _, c := range [][2]string{
-		{"GET", "/uns?policy"}, {"PUT", "/uns?versioning"}, {"GET", "/uns?cors"}, {"PUT", "/uns?acl"}, {"GET", "/uns?foo"}, {"DELETE", "/uns?policy"}, {"DELETE", "/uns?tagging"},
-		{"GET", "/uns/x?tagging"}, {"PUT", "/uns/x?tagging"}, {"GET", "/uns/x?torrent"}, {"POST", "/uns/x?select&select-type=2"}, {"POST", "/uns/x?restore"},
-		{"PUT", "/uns/x?acl"}, {"PUT", "/uns/x?retention"}, {"DELETE", "/uns/x?tagging"}, {"PUT", "/uns/x?partNumber=1"}, {"POST", "/uns"}, {"GET", "/?foo"},
+		{"GET", "/uns?policy"}, {"GET", "/uns?website"}, {"PUT", "/uns?acl"}, {"GET", "/uns?foo"}, {"DELETE", "/uns?policy"},
+		{"GET", "/uns/x?torrent"}, {"POST", "/uns/x?select&select-type=2"}, {"POST", "/uns/x?restore"},
+		{"PUT", "/uns/x?acl"}, {"PUT", "/uns/x?partNumber=1"}, {"GET", "/?foo"},
 	} {
 		h.want(h.do(c[0], c[1], ""), 501, "NotImplemented")
 	}
-	for _, header := range []string{"X-Amz-Server-Side-Encryption: AES256", "X-Amz-Tagging: a=b", "X-Amz-Object-Lock-Mode: COMPLIANCE", "X-Amz-Website-Redirect-Location: /x",
-		"X-Amz-Storage-Class: GLACIER", "X-Amz-Something: new", "If-None-Match: \"etag\"", "X-Amz-Write-Offset-Bytes: 1"} {
+	for _, header := range []string{"X-Amz-Server-Side-Encryption: aws:kms", "X-Amz-Server-Side-Encryption-Aws-Kms-Key-Id: k", "X-Amz-Website-Redirect-Location: /x",
+		"X-Amz-Something: new", "If-None-Match: \"etag\"", "X-Amz-Write-Offset-Bytes: 1"} {
 		h.want(h.do("PUT", "/uns/x", "changed", header), 501, "NotImplemented")
 	}
 	h.want(h.do("PUT", "/uns/x", "changed", "If-Match: a", "If-None-Match: *"), 501, "NotImplemented")
-	h.want(h.do("PUT", "/uns/x", "changed", "X-Amz-Storage-Class: COLD"), 400, "InvalidStorageClass")
+	for _, class := range []string{"COLD", "GLACIER", "STANDARD_IA", "DEEP_ARCHIVE", "standard"} {
+		h.want(h.do("PUT", "/uns/x", "changed", "X-Amz-Storage-Class: "+class), 400, "InvalidStorageClass")
+	}
 	h.want(h.do("PUT", "/uns/x", "changed", "X-Amz-Expected-Bucket-Owner: 111122223333"), 403, "AccessDenied")
 	h.want(h.do("PUT", "/uns/x", "changed", "X-Amz-Meta-A: \xff"), 400, "InvalidArgument")
 	h.want(h.do("DELETE", "/", ""), 405, "MethodNotAllowed")
@@ -98,7 +101,7 @@ func TestUnsupported(t *testing.T) {
 	if a := h.do("GET", "/uns/x?versionId=null", ""); a.body != "data" {
 		t.Errorf("a refused PUT changed the object: %q", a.body)
 	}
-	h.want(h.do("GET", "/uns/x?versionId=abc", ""), 404, "NoSuchVersion")
+	h.want(h.do("GET", "/uns/x?versionId=abc", ""), 400, "InvalidArgument")
 	h.want(h.do("GET", "/uns/x?versionId=..%2F..%2Fx", ""), 400, "InvalidArgument")
 	h.want(h.do("DELETE", "/uns/x?versionId=", ""), 400, "InvalidArgument")
 }
@@ -110,6 +113,7 @@ func TestConditionalWrites(t *testing.T) {
 	a := h.do("PUT", "/cas/x", "1", "If-None-Match: *")
 	h.want(a, 200, "")
 	h.want(h.do("PUT", "/cas/x", "2", "If-None-Match: *"), 412, "PreconditionFailed")
+	h.want(h.do("PUT", "/cas/x", "2", "If-Match: *"), 501, "NotImplemented") // for deletes only
 	h.want(h.do("PUT", "/cas/x", "2", "If-Match: \"other\""), 412, "PreconditionFailed")
 	h.want(h.do("DELETE", "/cas/x", "", "If-Match: \"other\""), 412, "PreconditionFailed")
 	h.want(h.do("PUT", "/cas/x", "2", "If-Match: "+a.Header.Get("ETag")), 200, "")
@@ -143,12 +147,27 @@ func TestMultipartInput(t *testing.T) {
 		}
 	}
 	doc := "<CompleteMultipartUpload>" + part("1", e1) + "</CompleteMultipartUpload>"
-	h.want(h.do("POST", "/mps/x?uploadId="+id, ""), 400, "MissingRequestBodyError")
+	h.want(h.do("POST", "/mps/x?uploadId="+id, ""), 400, "MalformedXML")
 	h.want(h.do("POST", "/mps/x?uploadId="+id, doc, "X-Amz-Mp-Object-Size: 4"), 400, "InvalidRequest")
+	gone := h.do("POST", "/mps/y?uploadId="+id, doc)
+	if h.want(gone, 404, "NoSuchUpload"); gone.element("UploadId") != id {
+		t.Error(gone.body)
+	}
+	// The upload named no checksum, so S3 knows none of its parts.
+	seven := h.do("PUT", "/mps/x?partNumber=7&uploadId="+id, "data", "X-Amz-Checksum-Crc32: "+crc([]byte("data")))
+	if h.want(seven, 200, ""); seven.Header.Get("X-Amz-Checksum-Crc32") == "" {
+		t.Error(seven.Header)
+	}
+	h.want(h.do("POST", "/mps/x?uploadId="+id, "<CompleteMultipartUpload><Part><PartNumber>7</PartNumber><ETag>"+seven.Header.Get("ETag")+
+		"</ETag><ChecksumCRC32>"+crc([]byte("data"))+"</ChecksumCRC32></Part></CompleteMultipartUpload>"), 400, "InvalidPart")
+	seven = h.do("PUT", "/mps/x?partNumber=7&uploadId="+id, "data")
+	if h.want(seven, 200, ""); seven.Header.Get("X-Amz-Checksum-Crc64nvme") != "" {
+		t.Error(seven.Header)
+	}
 	h.want(h.do("POST", "/mps/x?uploadId="+id, doc, "X-Amz-Checksum-Type: COMPOSITE"), 400, "InvalidRequest")
 	h.want(h.do("POST", "/mps/x?uploadId="+id, doc, "X-Amz-Checksum-Crc64nvme: AAAAAAAAAAA="), 400, "BadDigest")
 	h.want(h.do("POST", "/mps/x?uploads", "", "X-Amz-Checksum-Algorithm: SHA1", "X-Amz-Checksum-Type: FULL_OBJECT"), 400, "InvalidRequest")
-	for r, code := range map[string]string{"bytes=0-1": "", "bytes=1": "InvalidArgument", "bytes=-1": "InvalidArgument", "bytes=2-1": "InvalidArgument", "bytes=0-4": "InvalidRange", "0-1": "InvalidArgument"} {
+	for r, code := range map[string]string{"bytes=0-1": "", "bytes=1": "InvalidArgument", "bytes=-1": "InvalidArgument", "bytes=2-1": "InvalidArgument", "bytes=0-4": "InvalidArgument", "bytes=4-4": "InvalidRequest", "0-1": "InvalidArgument"} {
 		h.do("PUT", "/mps/src", "data")
 		if a := h.do("PUT", "/mps/x?partNumber=5&uploadId="+id, "", "X-Amz-Copy-Source: mps/src", "X-Amz-Copy-Source-Range: "+r); a.code() != code {
 			t.Errorf("%s: %q, want %q", r, a.code(), code)
@@ -159,6 +178,12 @@ func TestMultipartInput(t *testing.T) {
 		t.Error(a.body)
 	}
 	h.do("POST", "/mps/dir%2Fy?uploads", "")
+	if a = h.do("GET", "/mps?uploads", ""); a.element("IsTruncated") != "false" || a.element("NextKeyMarker") != "x" || a.element("NextUploadIdMarker") != id {
+		t.Errorf("S3 names the last upload of the last page too: %s", a.body)
+	}
+	if a = h.do("GET", "/mps?uploads&prefix=z", ""); !strings.Contains(a.body, "<NextKeyMarker></NextKeyMarker><NextUploadIdMarker></NextUploadIdMarker>") {
+		t.Error(a.body)
+	}
 	if a = h.do("GET", "/mps?uploads&delimiter=%2F", ""); strings.Count(a.body, "<Upload>") != 1 || !strings.Contains(a.body, "<CommonPrefixes><Prefix>dir/</Prefix>") {
 		t.Error(a.body)
 	}
@@ -223,11 +248,24 @@ func TestLogHoldsNoSecrets(t *testing.T) {
 	r = h.request("GET", "/logs/x", "")
 	sig2 := h.signer.Sign(r)
 	h.send(r)
+	// Keys of clients, and what signs a form, are no better in a log.
+	h.want(h.do("PUT", "/logs/sealed", "data", sse("", keyA)...), 200, "")
+	h.do("GET", "/logs/sealed", "", sse("", keyB)...)
+	form := h.form("logs", upload{file: []byte("data")})
+	h.want(h.send(form), 204, "")
 	mu.Lock()
 	out := log.String()
 	mu.Unlock()
 	if !strings.Contains(out, "op=GetObject") || strings.Contains(out, sig) || strings.Contains(out, sig2) || strings.Contains(out, h.signer.SecretKey) {
 		t.Error(out)
+	}
+	for _, key := range []string{keyA, keyB} {
+		if encoded := base64.StdEncoding.EncodeToString([]byte(key)); strings.Contains(out, key) || strings.Contains(out, encoded) {
+			t.Errorf("the key of a client stands in the log:\n%s", out)
+		}
+	}
+	if strings.Contains(out, "x-amz-signature") || strings.Contains(out, "aws4_request") {
+		t.Errorf("the fields of a form stand in the log:\n%s", out)
 	}
 	families, err := reg.Gather()
 	if err != nil || len(families) < 5 {
@@ -267,9 +305,33 @@ func TestTooManyRequests(t *testing.T) {
 
 func TestConfigReportsEveryFault(t *testing.T) {
 	_, err := s3api.New(s3api.Config{MaxRequests: -1})
-	for _, want := range []string{"Buckets", "Objects", "Lister", "Uploads", "Credentials", "MaxRequests"} {
+	for _, want := range []string{"Buckets", "Objects", "Lister", "Uploads", "Sealed", "Credentials", "MaxRequests"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s is not in %v", want, err)
+		}
+	}
+}
+
+// TestErrorsSayWhat: some errors name what they are about, a copy's its source.
+func TestErrorsSayWhat(t *testing.T) {
+	h := open(t)
+	h.bucket("what")
+	for _, c := range []struct{ method, target, header, code, element, value string }{
+		{"GET", "/nowhere/k", "", "NoSuchBucket", "BucketName", "nowhere"},
+		{"GET", "/what/a%20key", "", "NoSuchKey", "Key", "a key"},
+		{"GET", "/what/k?versionId=null", "", "NoSuchVersion", "VersionId", "null"},
+		{"PUT", "/what/k", "X-Amz-Copy-Source: what/source", "NoSuchKey", "Key", "source"},
+		{"PUT", "/what/k", "X-Amz-Copy-Source: elsewhere/source", "NoSuchBucket", "BucketName", "elsewhere"},
+		{"PUT", "/what/k", "X-Amz-Copy-Source: what/source?versionId=null", "NoSuchVersion", "Key", "source"},
+		{"PUT", "/what/k", "X-Amz-Tagging: key1=val1,key2=val2", "InvalidArgument", "ArgumentName", "x-amz-tagging"},
+		{"PUT", "/what/k", "X-Amz-Tagging: key1=val1,", "InvalidTag", "TagKey", "key1"},
+	} {
+		var headers []string
+		if c.header != "" {
+			headers = []string{c.header}
+		}
+		if a := h.do(c.method, c.target, "", headers...); a.code() != c.code || a.element(c.element) != c.value {
+			t.Errorf("%s %s %s: %s", c.method, c.target, c.header, a.body)
 		}
 	}
 }

@@ -162,7 +162,7 @@ func TestLearned08CopyRules(t *testing.T) {
 		"X-Amz-Copy-Source: copies/%zz":                                                "InvalidArgument",
 		"X-Amz-Copy-Source: copies/..":                                                 "BadRequest",
 		"X-Amz-Copy-Source: copies/a?versionId=../../x":                                "InvalidArgument",
-		"X-Amz-Copy-Source: copies/a?versionId=abcdef":                                 "NoSuchVersion",
+		"X-Amz-Copy-Source: copies/a?versionId=abcdef":                                 "InvalidArgument",
 		"X-Amz-Copy-Source: copies/a?versionId=null":                                   "",
 		src + "\nX-Amz-Copy-Source-If-Match: \"no\"":                                   "PreconditionFailed",
 		src + "\nX-Amz-Copy-Source-If-None-Match: " + etag:                             "PreconditionFailed",
@@ -266,7 +266,7 @@ func TestLearned10And18Listing(t *testing.T) {
 		"/other?list-type=2&continuation-token=" + token: "InvalidArgument", "/list?list-type=2&continuation-token=x": "InvalidArgument",
 		"/list?list-type=2&continuation-token=": "InvalidArgument", "/list?list-type=3": "InvalidArgument", "/list?max-keys=-1": "InvalidArgument",
 		"/list?max-keys=abc": "InvalidArgument", "/list?encoding-type=xml": "InvalidArgument", "/list?prefix=%ff": "InvalidArgument",
-		"/list?delimiter=" + strings.Repeat("x", 1025): "InvalidArgument", "/list?versions": "NotImplemented", "/list?foo": "NotImplemented",
+		"/list?delimiter=" + strings.Repeat("x", 1025): "InvalidArgument", "/list?versions&version-id-marker=null": "InvalidArgument", "/list?versions&key-marker=a&version-id-marker=x": "InvalidArgument", "/list?foo": "NotImplemented",
 		"/list?prefix=a&prefix=b": "InvalidArgument", "/list?prefix=a;b": "InvalidURI", "/list?prefix=%zz": "InvalidURI", "/absent": "NoSuchBucket",
 	} {
 		if a := h.do("GET", target, ""); a.code() != code {

@@ -3,8 +3,10 @@ package s3api
 import (
 	"crypto/sha256"
 	"encoding/base64"
+	"strconv"
 	"unicode/utf8"
 
+	"bivalve/metadata"
 	"bivalve/s3api/checksum"
 	"bivalve/s3api/s3xml"
 )
@@ -32,12 +34,15 @@ func (c *call) listing() (*listing, error) {
 	return l, c.checkListArgs("prefix", "delimiter", "marker", "start-after", "key-marker")
 }
 
-// checkListArgs refuses what could be no key.
+// checkListArgs refuses what could be no key, or, as a delimiter, no part of one.
 func (c *call) checkListArgs(names ...string) error {
 	for _, n := range names {
-		v := c.query.Get(n)
-		if len(v) > 1024 || !utf8.ValidString(v) {
-			return argument(n, "", "Argument "+n+" must be at most 1024 bytes of UTF-8")
+		v, most := c.query.Get(n), metadata.MaxKeyBytes
+		if n == "delimiter" {
+			most--
+		}
+		if len(v) > most || !utf8.ValidString(v) {
+			return argument(n, "", "Argument "+n+" must be at most "+strconv.Itoa(most)+" bytes of UTF-8")
 		}
 	}
 	return nil
@@ -165,6 +170,14 @@ func (l *listing) tail(c *call, x *s3xml.Writer, p *ListPage, owner bool) {
 		x.Text("Prefix", l.encode(prefix))
 		x.Close("CommonPrefixes")
 	}
+}
+
+// keptClass is how a class is kept: the usual one is not written down.
+func keptClass(s string) string {
+	if s == "STANDARD" {
+		return ""
+	}
+	return s
 }
 
 func storageClass(s string) string {

@@ -64,7 +64,7 @@ func (c *call) endLong(write func(*s3xml.Writer), err error) error {
 	}
 	var x s3xml.Writer
 	if err != nil {
-		e := translate(err)
+		e := translate(err).about(c)
 		c.code = e.code
 		if e.status() == http.StatusInternalServerError {
 			c.api.Logger.Warn("request failed", "req", c.id, "op", c.op, "bucket", c.bucket, "key", c.key, "code", e.code, "err", e.cause)

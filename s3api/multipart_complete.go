@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strconv"
+	"strings"
 
 	"bivalve/metadata"
 	"bivalve/s3api/checksum"
@@ -19,7 +20,7 @@ func (c *call) completeUpload() error {
 	if err != nil {
 		return err
 	}
-	cond, err := c.condition()
+	cond, err := c.writeCondition()
 	if err != nil {
 		return err
 	}
@@ -41,6 +42,9 @@ func (c *call) completeUpload() error {
 			}
 		}
 		return func(x *s3xml.Writer) {
+			c.setSeal(metadata.SealOf(v.Parts))
+			setNewVersion(c.w.Header(), &v)
+			setExpiration(c.w.Header(), v.Expires)
 			x.Root("CompleteMultipartUploadResult")
 			x.Text("Location", c.location())
 			x.Text("Bucket", c.bucket)
@@ -75,10 +79,13 @@ func (c *call) complete(ctx context.Context, id metadata.UploadID, listed []Comp
 		if r.Parts, err = c.choose(u, stored, listed); err != nil {
 			return metadata.Version{}, err
 		}
+		if err := c.checkWholeKey(&u, r.Parts); err != nil {
+			return metadata.Version{}, err
+		}
 		if r.ETag, r.Checksum, err = whole(u, r.Parts); err != nil {
 			return metadata.Version{}, err
 		}
-		if err := want.check(r.Parts, r.Checksum); err != nil {
+		if err := want.check(&u, r.Parts, r.Checksum); err != nil {
 			return metadata.Version{}, err
 		}
 		v, err := c.api.Uploads.CompleteUpload(ctx, r)
@@ -115,8 +122,8 @@ func (c *call) readParts() ([]CompletePart, error) {
 	if err != nil {
 		return nil, err
 	}
-	if doc == nil {
-		return nil, fail("MissingRequestBodyError")
+	if doc == nil { // not MissingRequestBodyError, unlike everywhere else
+		return nil, fail("MalformedXML")
 	}
 	if err := doc.Check(nil, []string{"Part"}); err != nil {
 		return nil, err
@@ -181,8 +188,11 @@ func (c *call) choose(u metadata.Upload, stored []metadata.Part, listed []Comple
 		case l.Checksum.Value == "" && u.ChecksumType == checksum.TypeComposite:
 			return nil, failf("InvalidRequest", "The upload was created using a %s checksum. The complete request must include the checksum for each part. It was missing for part %d in the request.",
 				checksumName(u.ChecksumAlgorithm)[len("x-amz-checksum-"):], l.Number)
-		case l.Checksum.Value != "" && l.Checksum.Algorithm == p.Checksum.Algorithm && l.Checksum.Value != p.Checksum.Value,
-			l.Checksum.Value != "" && l.Checksum.Algorithm != p.Checksum.Algorithm && u.ChecksumAlgorithm != "":
+		case l.Checksum.Value != "" && u.ChecksumAlgorithm == "": // S3 knows of none
+			return nil, c.invalidPart(u, l)
+		case l.Checksum.Value != "" && l.Checksum.Algorithm != p.Checksum.Algorithm:
+			return nil, failf("BadDigest", "The %s you specified for part %d did not match what we received.", strings.ToLower(l.Checksum.Algorithm), l.Number)
+		case l.Checksum.Value != "" && l.Checksum.Value != p.Checksum.Value:
 			return nil, c.invalidPart(u, l)
 		}
 		if n < len(listed)-1 && p.Bytes < c.api.MinPartBytes {

@@ -32,8 +32,16 @@ func (c *call) createUpload() error {
 			return failf("InvalidRequest", "The %s checksum type cannot be used with the %s checksum algorithm.", given, strings.ToLower(algorithm))
 		}
 	}
-	u, err := c.api.Uploads.CreateUpload(c.ctx(), CreateUploadRequest{Bucket: c.bucket, Key: c.key, Attributes: attr,
-		ChecksumAlgorithm: algorithm, ChecksumType: typ})
+	seal, err := c.sealWith()
+	if err != nil {
+		return err
+	}
+	lock, tags, err := c.lockAndTags(false)
+	if err != nil {
+		return err
+	}
+	u, err := c.api.Uploads.CreateUpload(c.ctx(), CreateUploadRequest{Bucket: c.bucket, Key: c.key, Attributes: attr, Tags: tags, Lock: lock,
+		ChecksumAlgorithm: algorithm, ChecksumType: typ, Seal: seal})
 	if err != nil {
 		return err
 	}
@@ -41,6 +49,7 @@ func (c *call) createUpload() error {
 		c.w.Header()["X-Amz-Checksum-Algorithm"] = []string{algorithm}
 		c.w.Header()["X-Amz-Checksum-Type"] = []string{typ}
 	}
+	c.setSeal(kindOf(u.Seal))
 	x := c.newXML()
 	x.Root("InitiateMultipartUploadResult")
 	x.Text("Bucket", c.bucket)

@@ -99,10 +99,12 @@ func (c *call) listUploads() error {
 	x.Text("Bucket", c.bucket)
 	x.Text("KeyMarker", encode(q.KeyMarker))
 	x.Text("UploadIdMarker", c.query.Get("upload-id-marker"))
-	if page.More {
-		x.Text("NextKeyMarker", encode(page.NextKey))
-		x.Text("NextUploadIdMarker", page.NextUpload)
+	// S3 names the last upload of every page, the last page's too.
+	if n := len(page.Uploads); !page.More && n > 0 {
+		page.NextKey, page.NextUpload = page.Uploads[n-1].Key, page.Uploads[n-1].ID.String()
 	}
+	x.Text("NextKeyMarker", encode(page.NextKey))
+	x.Text("NextUploadIdMarker", page.NextUpload)
 	x.Text("Prefix", encode(q.Prefix))
 	x.Optional("Delimiter", encode(q.Delimiter))
 	x.Int("MaxUploads", int64(limit))

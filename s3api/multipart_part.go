@@ -2,9 +2,12 @@ package s3api
 
 import (
 	"context"
+	"errors"
+	"strconv"
 	"strings"
 
 	"bivalve/metadata"
+	"bivalve/s3api/checksum"
 	"bivalve/s3api/s3xml"
 )
 
@@ -30,24 +33,37 @@ func (c *call) uploadPart() error {
 		return failf("InvalidRequest", "Checksum Type mismatch occurred, expected checksum Type: %s, actual checksum Type: %s",
 			strings.ToLower(u.ChecksumAlgorithm), strings.ToLower(cl.algorithm))
 	}
-	body, err := c.newUpload(keptAlgorithm(u))
+	key, err := c.partKey(&u)
 	if err != nil {
 		return err
 	}
-	p, err := c.api.Uploads.PutPart(c.ctx(), PutPartRequest{Bucket: c.bucket, Key: c.key, Upload: id, Number: number, Bytes: body.size, Body: body})
+	body, err := c.newUpload(kept(u.ChecksumAlgorithm))
 	if err != nil {
-		return body.blame(err)
+		return err
 	}
+	p, err := c.api.Uploads.PutPart(c.ctx(), PutPartRequest{Bucket: c.bucket, Key: c.key, Upload: id, Number: number, Bytes: body.size, Body: body, ClientKey: key})
+	if err != nil {
+		return body.blame(otherKey(err))
+	}
+	c.setSeal(kindOf(u.Seal))
 	h := c.w.Header()
 	h["ETag"] = []string{quoted(p.ETag)}
 	switch {
-	case u.ChecksumAlgorithm != "" || cl.algorithm == "":
+	case u.ChecksumAlgorithm != "":
 		h[checksumHeader(p.Checksum.Algorithm)] = []string{p.Checksum.Value}
-	default: // the client's own, which was verified but is not the kept one
+	case cl.algorithm != "": // the client's own, which was verified but is not the kept one
 		h[checksumHeader(cl.algorithm)] = []string{body.claimed()}
 	}
 	c.done()
 	return nil
+}
+
+// otherKey is what S3 answers to a part that comes with another key than its upload.
+func otherKey(err error) error {
+	if errors.Is(err, ErrWrongKey) {
+		return failf("InvalidRequest", "The provided encryption parameters did not match the ones used originally.")
+	}
+	return err
 }
 
 // claimed is the client's checksum, once verified.
@@ -58,13 +74,13 @@ func (u *upload) claimed() string {
 	return u.claim.value
 }
 
-// keptAlgorithm is the checksum kept with the parts of an upload. An upload that
-// named none gets S3's default, which every part can be combined from.
-func keptAlgorithm(u metadata.Upload) string {
-	if u.ChecksumAlgorithm == "" {
-		return "CRC64NVME"
+// kept is the checksum that is computed of a part's bytes. An upload that named none
+// gets S3's default, which that of the object can be combined from.
+func kept(named string) string {
+	if named == "" {
+		return checksum.CRC64NVME
 	}
-	return u.ChecksumAlgorithm
+	return named
 }
 
 // uploadPartCopy stores a range of another object as a part.
@@ -81,6 +97,10 @@ func (c *call) uploadPartCopy() error {
 	if err != nil {
 		return err
 	}
+	key, err := c.partKey(&u)
+	if err != nil {
+		return err
+	}
 	_, src, err := c.copySource()
 	if err != nil {
 		return err
@@ -93,14 +113,16 @@ func (c *call) uploadPartCopy() error {
 		return failf("InvalidRequest", "The specified copy source is larger than the maximum allowable size for a copy source: %d", c.api.MaxPutBytes)
 	}
 	return c.long(func(ctx context.Context) (func(*s3xml.Writer), error) {
-		var p metadata.Part
-		err := c.withSource(ctx, src, s, keptAlgorithm(u), func(body *upload) (err error) {
-			p, err = c.api.Uploads.PutPart(ctx, PutPartRequest{Bucket: c.bucket, Key: c.key, Upload: id, Number: number, Bytes: s.length, Body: body})
-			return err
-		})
+		p, err := c.makePart(ctx, CopyPartRequest{Source: src, Offset: s.offset, Bytes: s.length, Bucket: c.bucket, Key: c.key,
+			Upload: id, Number: number, Algorithm: u.ChecksumAlgorithm}, key)
 		return func(x *s3xml.Writer) {
-			p.Checksum.Type = ""
-			copyResult(x, "CopyPartResult", p.Modified, p.ETag, p.Checksum)
+			c.setSeal(kindOf(u.Seal))
+			sum := metadata.Checksum{}
+			if u.ChecksumAlgorithm != "" {
+				sum = metadata.Checksum{Algorithm: p.Checksum.Algorithm, Value: p.Checksum.Value}
+			}
+			c.setSourceVersion(&src)
+			copyResult(x, "CopyPartResult", p.Modified, p.ETag, sum)
 		}, err
 	})
 }
@@ -122,8 +144,11 @@ func (c *call) copyRange(size int64) (span, error) {
 	if last < first {
 		return span{}, bad
 	}
-	if last >= size {
-		return span{}, failf("InvalidRange", "Range specified is not valid for source object of size: %d", size)
+	switch {
+	case first >= size:
+		return span{}, failf("InvalidRequest", "The specified copy range is invalid for the source object size")
+	case last >= size:
+		return span{}, argument(name, v, "Range specified is not valid for source object of size: "+strconv.FormatInt(size, 10))
 	}
 	return span{first, last - first + 1}, nil
 }

@@ -18,15 +18,16 @@ func (c *call) copySource() (bucket string, v metadata.Version, err error) {
 	raw := c.header(copySourceName)
 	bad := argument("x-amz-copy-source", raw, "Copy Source must mention the source bucket and key: sourcebucket/sourcekey")
 	path, query, hasQuery := strings.Cut(raw, "?")
+	version := ""
 	if hasQuery {
 		id, ok := strings.CutPrefix(query, "versionId=")
 		if !ok {
 			return "", v, bad
 		}
-		if id, err = url.QueryUnescape(id); err != nil {
+		if version, err = url.QueryUnescape(id); err != nil {
 			return "", v, bad
 		}
-		if err := checkVersionID(id); err != nil {
+		if err := checkVersionID(version); err != nil {
 			return "", v, err
 		}
 	}
@@ -47,17 +48,36 @@ func (c *call) copySource() (bucket string, v metadata.Version, err error) {
 	if err := checkKey(key); err != nil {
 		return "", v, err
 	}
-	v, err = c.api.Objects.HeadObject(c.ctx(), bucket, key)
-	if err != nil {
-		return "", v, err
+	v, err = c.api.Objects.HeadObject(c.ctx(), bucket, key, version)
+	switch {
+	case err != nil:
+		return "", v, aboutSource(err, bucket, key, version)
+	case v.DeleteMarker && version != "":
+		return "", v, failf("InvalidRequest", "The source of a copy request may not specifically refer to a delete marker by version id.")
+	case v.DeleteMarker:
+		return "", v, aboutSource(metadata.ErrNoSuchKey, bucket, key, version)
 	}
-	if v.DeleteMarker {
-		return "", v, fail("NoSuchKey")
+	if c.sourceKey, err = c.readKey("X-Amz-Copy-Source-", &v); err != nil {
+		return "", v, err
 	}
 	if c.preconditions("X-Amz-Copy-Source-").check(&v) != http.StatusOK {
 		return "", v, fail("PreconditionFailed")
 	}
 	return bucket, v, nil
+}
+
+// aboutSource says what is missing: the error of a copy would be about its target.
+func aboutSource(err error, bucket, key, version string) error {
+	a := translate(err)
+	switch a.code {
+	case "NoSuchBucket":
+		return &apiError{code: a.code, fields: map[string]string{"BucketName": bucket}}
+	case "NoSuchKey":
+		return &apiError{code: a.code, fields: map[string]string{"Key": key}}
+	case "NoSuchVersion":
+		return &apiError{code: a.code, fields: map[string]string{"Key": key, "VersionId": version}}
+	}
+	return err
 }
 
 // copyObject makes a new object out of one that is here.
@@ -66,8 +86,19 @@ func (c *call) copyObject() error {
 	if err != nil {
 		return err
 	}
-	cond, err := c.condition()
+	cond, err := c.writeCondition()
 	if err != nil {
+		return err
+	}
+	seal, err := c.sealWith()
+	if err != nil {
+		return err
+	}
+	lock, given, err := c.lockAndTags(false)
+	if err != nil {
+		return err
+	}
+	if _, err := c.copyTags(nil, given); err != nil {
 		return err
 	}
 	algorithm := strings.ToUpper(c.header("X-Amz-Checksum-Algorithm"))
@@ -78,7 +109,14 @@ func (c *call) copyObject() error {
 	if err != nil {
 		return err
 	}
-	if bucket == c.bucket && src.Key == c.key && !replace {
+	tags, err := c.copyTags(src.Tags, given)
+	if err != nil {
+		return err
+	}
+	class := attr.StorageClass
+	// An older version may be copied over the current one: that brings it back.
+	older := strings.Contains(c.header(copySourceName), "?")
+	if bucket == c.bucket && src.Key == c.key && !replace && !older && class == src.Attributes.StorageClass && seal.Kind == metadata.SealNone {
 		return failf("InvalidRequest", "This copy request is illegal because it is trying to copy an object to itself without changing the object's metadata, storage class, website redirect location or encryption attributes.")
 	}
 	if src.Bytes > maxCopyBytes {
@@ -86,19 +124,26 @@ func (c *call) copyObject() error {
 	}
 	if !replace {
 		attr = src.Attributes
-		attr.StorageClass, attr.WebsiteRedirect = "", ""
-	}
-	if algorithm == "" {
-		algorithm = src.Checksum.Algorithm
+		attr.StorageClass, attr.WebsiteRedirect = class, ""
 	}
 	return c.long(func(ctx context.Context) (func(*s3xml.Writer), error) {
-		var v metadata.Version
-		err := c.withSource(ctx, src, span{0, src.Bytes}, algorithm, func(body *upload) (err error) {
-			v, err = c.api.Objects.PutObject(ctx, PutRequest{Bucket: c.bucket, Key: c.key, Bytes: src.Bytes, Body: body, Attributes: attr, Condition: cond})
-			return err
-		})
-		return func(x *s3xml.Writer) { copyResult(x, "CopyObjectResult", v.Modified, v.ETag, v.Checksum) }, err
+		v, err := c.makeCopy(ctx, CopyRequest{Source: src, Bucket: c.bucket, Key: c.key, Attributes: attr,
+			Tags: tags, Lock: lock, Condition: cond, Seal: seal}, algorithm)
+		return func(x *s3xml.Writer) {
+			c.setSeal(metadata.SealOf(v.Parts))
+			setNewVersion(c.w.Header(), &v)
+			setExpiration(c.w.Header(), v.Expires)
+			c.setSourceVersion(&src)
+			copyResult(x, "CopyObjectResult", v.Modified, v.ETag, v.Checksum)
+		}, err
 	})
+}
+
+// setSourceVersion tells which version was copied.
+func (c *call) setSourceVersion(src *metadata.Version) {
+	if src.Versioned || src.ID != metadata.NullVersion {
+		c.w.Header()["X-Amz-Copy-Source-Version-Id"] = []string{src.ID}
+	}
 }
 
 // withSource opens a part of the source and hands it over as a body.
@@ -106,7 +151,7 @@ func (c *call) withSource(ctx context.Context, src metadata.Version, s span, alg
 	if s.length == 0 {
 		return store(newCopy(strings.NewReader(""), 0, algorithm))
 	}
-	rd, err := c.api.Objects.OpenObject(ctx, src, s.offset, s.length)
+	rd, err := c.openObject(src, c.sourceKey, s)
 	if err != nil {
 		return err
 	}
@@ -123,11 +168,6 @@ func (c *call) copyAttributes() (attr metadata.Attributes, replace bool, err err
 		replace = true
 	default:
 		return attr, false, argument("x-amz-metadata-directive", v, "Unknown metadata directive.")
-	}
-	switch v := c.header("X-Amz-Tagging-Directive"); v {
-	case "", "COPY", "REPLACE": // objects carry no tags: both copy none
-	default:
-		return attr, false, argument("x-amz-tagging-directive", v, "Unknown tagging directive.")
 	}
 	if attr, err = c.attributes(); err == nil && attr.ContentType == "" {
 		attr.ContentType = "binary/octet-stream"

@@ -1,14 +1,16 @@
 package s3api
 
 import (
-	"strings"
+	"errors"
 
 	"bivalve/metadata"
 )
 
-// deleteObject removes an object; that it was not there is no error.
+// deleteObject removes an object or one of its versions; that it was not there is
+// no error.
 func (c *call) deleteObject() error {
-	if err := c.checkVersion(); err != nil {
+	version, err := c.versionID()
+	if err != nil {
 		return err
 	}
 	cond, err := c.condition()
@@ -18,31 +20,48 @@ func (c *call) deleteObject() error {
 	if cond.IfNoneMatchAny {
 		return notImplemented("If-None-Match")
 	}
-	if err := c.api.Objects.DeleteObject(c.ctx(), c.bucket, c.key, cond); err != nil {
+	bypass, err := c.bypassDelete()
+	if err != nil {
 		return err
+	}
+	done, err := c.api.Objects.DeleteObject(c.ctx(), DeleteRequest{Bucket: c.bucket, Key: c.key, Version: version, Condition: cond, Bypass: bypass})
+	if err != nil {
+		return err
+	}
+	h := c.w.Header()
+	if done.ID != "" {
+		h["X-Amz-Version-Id"] = []string{done.ID}
+	}
+	if done.Marker {
+		h["X-Amz-Delete-Marker"] = []string{"true"}
 	}
 	c.noContent()
 	return nil
 }
 
-// checkVersion accepts the null version, the only one there is.
-func (c *call) checkVersion() error {
-	if !c.query.Has("versionId") {
-		return nil
+// bypassDelete is bypass for deletes, which S3 refuses where nothing can be locked.
+func (c *call) bypassDelete() (bool, error) {
+	bypass, err := c.bypass()
+	if err != nil || c.r.Header["X-Amz-Bypass-Governance-Retention"] == nil {
+		return false, err
 	}
-	return checkVersionID(c.query.Get("versionId"))
+	if err = c.lockedBucket(); errors.Is(err, metadata.ErrNoObjectLock) {
+		const name = "x-amz-bypass-governance-retention"
+		err = &apiError{code: "InvalidArgument", message: name + " is only applicable to Object Lock enabled buckets.",
+			fields: map[string]string{"ArgumentName": name}}
+	}
+	return bypass, err
 }
 
-func checkVersionID(id string) error {
-	if id == metadata.NullVersion {
-		return nil
+// bypass tells whether retention under governance shall not stand in the way.
+func (c *call) bypass() (bool, error) {
+	const name = "x-amz-bypass-governance-retention"
+	switch v := c.header("X-Amz-Bypass-Governance-Retention"); v {
+	case "", "false", "False", "FALSE":
+		return false, nil
+	case "true", "True", "TRUE":
+		return true, nil
+	default:
+		return false, argument(name, v, "Value for "+name+" header is invalid.")
 	}
-	if id == "" {
-		return argument("versionId", "", "Version id cannot be the empty string")
-	}
-	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-"
-	if len(id) > 64 || strings.Trim(id, alphabet) != "" || strings.Contains(id, "..") {
-		return argument("versionId", id, "Invalid version id specified")
-	}
-	return &apiError{code: "NoSuchVersion", fields: map[string]string{"VersionId": id}}
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -38,20 +40,18 @@ func (c *call) getObject() error  { return c.readObject(true) }
 
 // readObject answers GET and HEAD; with the body if wanted.
 func (c *call) readObject(body bool) error {
-	if err := c.checkVersion(); err != nil {
-		return err
-	}
 	for _, o := range overrides {
 		if v := c.query.Get(o.param); !printable(v) {
 			return argument(o.param, "", "Header values must be UTF-8 without control characters")
 		}
 	}
-	v, err := c.api.Objects.HeadObject(c.ctx(), c.bucket, c.key)
+	v, err := c.version()
 	if err != nil {
 		return err
 	}
-	if v.DeleteMarker {
-		return fail("NoSuchKey")
+	key, err := c.readKey("X-Amz-", &v)
+	if err != nil {
+		return err
 	}
 	status := c.preconditions("").check(&v)
 	if status == http.StatusPreconditionFailed {
@@ -82,13 +82,13 @@ func (c *call) readObject(body bool) error {
 		send()
 		return nil
 	}
-	return c.stream(v, s, send)
+	return c.stream(v, key, s, send)
 }
 
 // lazy sends the header with the first byte, so that a read that fails at once
 // still gets an honest status.
 type lazy struct {
-	w    io.Writer
+	w    *answer
 	send func()
 	sent int64
 }
@@ -103,10 +103,14 @@ func (l *lazy) Write(p []byte) (int, error) {
 	return n, err
 }
 
+// Interrupt ends the answer to a client that takes nothing of it. It may be called at any
+// time, beside a Write too.
+func (l *lazy) Interrupt() { l.w.interrupt() }
+
 // stream sends the bytes. What fails after the first byte breaks the connection
 // (law L7: nobody takes part of an object for the whole).
-func (c *call) stream(v metadata.Version, s span, send func()) error {
-	src, err := c.api.Objects.OpenObject(c.ctx(), v, s.offset, s.length)
+func (c *call) stream(v metadata.Version, key []byte, s span, send func()) error {
+	src, err := c.openObject(v, key, s)
 	if err != nil {
 		return err
 	}
@@ -129,7 +133,7 @@ func (c *call) stream(v metadata.Version, s span, send func()) error {
 		return err
 	}
 	c.code = "Aborted"
-	if c.ctx().Err() == nil && !errors.Is(err, http.ErrHandlerTimeout) {
+	if c.ctx().Err() == nil && !errors.Is(err, os.ErrDeadlineExceeded) { // the client's own doing
 		c.api.Logger.Warn("answer broken off", "req", c.id, "bucket", c.bucket, "key", c.key, "sent", out.sent, "err", err)
 	}
 	panic(http.ErrAbortHandler)
@@ -214,7 +218,13 @@ func (c *call) setObjectHeaders(v *metadata.Version) {
 	h["Accept-Ranges"] = []string{"bytes"}
 	h["ETag"] = []string{quoted(v.ETag)}
 	h["Last-Modified"] = []string{time.Unix(0, v.Modified).UTC().Format(http.TimeFormat)}
-	setVersion(h, v.ID)
+	setVersion(h, v)
+	setLock(h, v.Lock)
+	setExpiration(h, v.Expires)
+	if n := len(v.Tags); n > 0 {
+		h["X-Amz-Tagging-Count"] = []string{strconv.Itoa(n)}
+	}
+	c.setSeal(metadata.SealOf(v.Parts))
 	a := &v.Attributes
 	for _, f := range []struct{ name, value string }{
 		{"Content-Type", a.ContentType}, {"Cache-Control", a.CacheControl}, {"Content-Disposition", a.ContentDisposition},
@@ -229,12 +239,21 @@ func (c *call) setObjectHeaders(v *metadata.Version) {
 	for name, value := range a.User {
 		h["x-amz-meta-"+name] = []string{value}
 	}
-	if len(c.query) == 0 {
-		return
-	}
 	for _, o := range overrides {
 		if value := c.query.Get(o.param); value != "" {
 			h[o.header] = []string{value}
 		}
 	}
+	if kind := h["Content-Type"]; len(kind) > 0 && runs(kind[0]) {
+		h["Content-Security-Policy"] = []string{"sandbox"}
+	}
+}
+
+// runs tells whether a browser may run scripts in a document of that type. All
+// objects come from one origin: a page among them must not act for another. Browsers
+// differ in what they make of a malformed type, or of several, so that the name of such
+// a document is enough wherever it stands; what is boxed for nothing is shown as well.
+func runs(contentType string) bool {
+	kind := strings.ToLower(contentType)
+	return slices.ContainsFunc([]string{"html", "xml", "svg", "xsl"}, func(s string) bool { return strings.Contains(kind, s) })
 }

@@ -11,7 +11,15 @@ func (c *call) putObject() error {
 	if attr.ContentType == "" {
 		attr.ContentType = "binary/octet-stream"
 	}
-	cond, err := c.condition()
+	cond, err := c.writeCondition()
+	if err != nil {
+		return err
+	}
+	seal, err := c.sealWith()
+	if err != nil {
+		return err
+	}
+	lock, tags, err := c.lockAndTags(true)
 	if err != nil {
 		return err
 	}
@@ -19,14 +27,17 @@ func (c *call) putObject() error {
 	if err != nil {
 		return err
 	}
-	v, err := c.api.Objects.PutObject(c.ctx(), PutRequest{Bucket: c.bucket, Key: c.key, Bytes: body.size, Body: body, Attributes: attr, Condition: cond})
+	v, err := c.api.Objects.PutObject(c.ctx(), PutRequest{Bucket: c.bucket, Key: c.key, Bytes: body.size, Body: body, Attributes: attr,
+		Tags: tags, Lock: lock, Condition: cond, Seal: seal})
 	if err != nil {
 		return body.blame(err)
 	}
 	h := c.w.Header()
 	h["ETag"] = []string{quoted(v.ETag)}
 	setChecksum(h, v.Checksum)
-	setVersion(h, v.ID)
+	setNewVersion(h, &v)
+	setExpiration(h, v.Expires)
+	c.setSeal(metadata.SealOf(v.Parts))
 	c.done()
 	return nil
 }
@@ -37,10 +48,4 @@ func (u *upload) blame(err error) error {
 		return u.err
 	}
 	return err
-}
-
-func setVersion(h map[string][]string, id string) {
-	if id != "" && id != metadata.NullVersion {
-		h["X-Amz-Version-Id"] = []string{id}
-	}
 }

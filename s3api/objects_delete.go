@@ -17,6 +17,7 @@ const (
 type deletion struct {
 	key, version string
 	cond         metadata.Condition
+	done         metadata.Deleted
 	err          error
 }
 
@@ -43,6 +44,23 @@ func (c *call) deleteObjects() error {
 	if _, err := c.findBucket(); err != nil {
 		return err
 	}
+	bypass, err := c.bypassDelete()
+	if err != nil {
+		return err
+	}
+	c.deleteAll(list, bypass)
+	x := c.newXML()
+	x.Root("DeleteResult")
+	for i := range list {
+		c.deleted(x, &list[i], quiet)
+	}
+	x.Close("DeleteResult")
+	c.sendXML(200, x)
+	return nil
+}
+
+// deleteAll deletes what is not refused already, several at a time.
+func (c *call) deleteAll(list []deletion, bypass bool) {
 	var wg sync.WaitGroup
 	next := make(chan *deletion, len(list))
 	for i := range list {
@@ -53,39 +71,40 @@ func (c *call) deleteObjects() error {
 		wg.Go(func() {
 			for d := range next {
 				if d.err == nil {
-					d.err = c.api.Objects.DeleteObject(c.ctx(), c.bucket, d.key, d.cond)
+					d.done, d.err = c.api.Objects.DeleteObject(c.ctx(), DeleteRequest{Bucket: c.bucket, Key: d.key,
+						Version: d.version, Condition: d.cond, Bypass: bypass})
 				}
 			}
 		})
 	}
 	wg.Wait()
-	x := c.newXML()
-	x.Root("DeleteResult")
-	for i := range list {
-		d := &list[i]
-		if d.err == nil {
-			if !quiet {
-				x.Open("Deleted")
-				x.Text("Key", d.key)
-				x.Optional("VersionId", d.version)
-				x.Close("Deleted")
+}
+
+// deleted writes what became of one.
+func (c *call) deleted(x *s3xml.Writer, d *deletion, quiet bool) {
+	if d.err == nil {
+		if !quiet {
+			x.Open("Deleted")
+			x.Text("Key", d.key)
+			x.Optional("VersionId", d.version)
+			if d.done.Marker {
+				x.Bool("DeleteMarker", true)
+				x.Text("DeleteMarkerVersionId", d.done.ID)
 			}
-			continue
+			x.Close("Deleted")
 		}
-		e := translate(d.err)
-		if e.status() == http.StatusInternalServerError {
-			c.api.Logger.Warn("delete failed", "req", c.id, "bucket", c.bucket, "key", d.key, "err", d.err)
-		}
-		x.Open("Error")
-		x.Text("Key", d.key)
-		x.Optional("VersionId", d.version)
-		x.Text("Code", e.code)
-		x.Text("Message", e.text())
-		x.Close("Error")
+		return
 	}
-	x.Close("DeleteResult")
-	c.sendXML(200, x)
-	return nil
+	e := translate(d.err)
+	if e.status() == http.StatusInternalServerError {
+		c.api.Logger.Warn("delete failed", "req", c.id, "bucket", c.bucket, "key", d.key, "err", d.err)
+	}
+	x.Open("Error")
+	x.Text("Key", d.key)
+	x.Optional("VersionId", d.version)
+	x.Text("Code", e.code)
+	x.Text("Message", e.text())
+	x.Close("Error")
 }
 
 func parseDelete(doc *s3xml.Node) (list []deletion, quiet bool, err error) {

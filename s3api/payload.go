@@ -14,6 +14,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"bivalve/metadata"
@@ -21,24 +22,75 @@ import (
 	"bivalve/s3api/sigv4"
 )
 
-// timedBody gives each read of a request body its own deadline and turns every
-// fault of the wire into an S3 error.
+// timedBody gives each read of a request body its own deadline, wants a least pace,
+// and turns every fault of the wire into an S3 error. interrupt may be called from
+// anywhere.
 type timedBody struct {
 	src   io.Reader
 	ctl   *http.ResponseController
 	idle  time.Duration
+	rate  int64 // bytes a second
 	until time.Time
 	ended bool // io.EOF was seen
 	broke bool // the wire failed; there is nothing to wait for
+
+	waited time.Duration // in reads, since the pace was looked at
+	came   int64         // bytes, likewise
+
+	mu          sync.Mutex // orders the deadlines, and interrupt with the end
+	interrupted bool
 }
 
-func (t *timedBody) Read(p []byte) (int, error) {
+// arm sets the deadline of a read.
+func (t *timedBody) arm() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.interrupted {
+		return os.ErrDeadlineExceeded
+	}
 	if now := time.Now(); t.until.Sub(now) < t.idle/2 {
 		t.until = now.Add(t.idle)
 		_ = t.ctl.SetReadDeadline(t.until)
 	}
+	return nil
+}
+
+// interrupt ends the body as one that is idle: the read under way, and all to come.
+func (t *timedBody) interrupt() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.ended || t.broke {
+		return // the deadline is not ours any more
+	}
+	t.interrupted = true
+	_ = t.ctl.SetReadDeadline(time.Now())
+}
+
+// read takes bytes from the wire if they come in time. Only the time that we have
+// waited for them counts for their pace, not what the house does in between.
+func (t *timedBody) read(p []byte) (int, error) {
+	if err := t.arm(); err != nil {
+		return 0, err
+	}
+	began := time.Now()
 	n, err := t.src.Read(p)
+	t.waited += time.Since(began)
+	t.came += int64(n)
+	if t.waited < t.idle || err != nil {
+		return n, err
+	}
+	if float64(t.came) < float64(t.rate)*t.waited.Seconds() {
+		err = os.ErrDeadlineExceeded
+	}
+	t.waited, t.came = 0, 0
+	return n, err
+}
+
+func (t *timedBody) Read(p []byte) (int, error) {
+	n, err := t.read(p)
 	if err != nil {
+		t.mu.Lock()
+		defer t.mu.Unlock()
 		// The server goes on reading to notice a client that leaves: our deadline
 		// must not end the request while the house works.
 		_ = t.ctl.SetReadDeadline(time.Time{})
@@ -60,6 +112,7 @@ func (t *timedBody) Read(p []byte) (int, error) {
 // notices as well.
 type upload struct {
 	src    io.Reader
+	wire   *timedBody // nil: the bytes come from the house itself
 	frames *sigv4.Frames
 	size   int64
 	left   int64
@@ -112,8 +165,8 @@ func (c *call) newUpload(algorithm string) (*upload, error) {
 			"ProposedSize": strconv.FormatInt(u.size, 10), "MaxSizeAllowed": strconv.FormatInt(c.api.MaxPutBytes, 10)}}
 	}
 	u.left = u.size
-	c.input = &timedBody{src: c.r.Body, ctl: c.w.ctl, idle: c.api.BodyIdle}
-	u.src = c.input
+	c.input = &timedBody{src: c.r.Body, ctl: c.w.ctl, idle: c.api.BodyIdle, rate: c.api.BodyRate}
+	u.src, u.wire = c.input, c.input
 	switch p := c.auth.Payload; {
 	case p.Mode.Framed():
 		u.frames = sigv4.NewFrames(c.input, c.auth, u.size, cl.trailers)
@@ -276,6 +329,14 @@ func (u *upload) verify() error {
 		return failf("BadDigest", "The %s you specified did not match the calculated checksum.", u.claim.algorithm)
 	}
 	return nil
+}
+
+// Interrupt ends the body of a client that is too slow, with RequestTimeout. It may be
+// called at any time, beside a Read too.
+func (u *upload) Interrupt() {
+	if u.wire != nil { // nil: from the house
+		u.wire.interrupt()
+	}
 }
 
 // Sums answers what was computed; call it after io.EOF.

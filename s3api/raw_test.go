@@ -2,7 +2,7 @@ package s3api_test
 
 import (
 	"bufio"
-	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"bivalve/metadata"
 	"bivalve/s3api"
 )
 
@@ -32,19 +33,7 @@ func wire(r *http.Request, body string, extra ...string) string {
 // raw sends bytes, half-closes and answers all that comes back.
 func (h *house) raw(request string) string {
 	h.Helper()
-	c, err := net.Dial("tcp", h.server.Listener.Addr().String())
-	if err != nil {
-		h.Fatal(err)
-	}
-	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
-	if _, err := io.WriteString(c, request); err != nil {
-		h.Fatal(err)
-	}
-	_ = c.(*net.TCPConn).CloseWrite()
-	var out bytes.Buffer
-	_, _ = io.Copy(&out, c)
-	return out.String()
+	return exchange(h.T, h.addr, request)
 }
 
 func (h *house) signed(method, target string, headers ...string) *http.Request {
@@ -57,7 +46,8 @@ func TestRawInput(t *testing.T) {
 	h := open(t)
 	h.bucket("raw")
 	put := func(headers ...string) *http.Request { return h.signed("PUT", "/raw/x", headers...) }
-	host := h.server.Listener.Addr().String()
+	host := h.addr
+	part := "/raw/x?partNumber=1&uploadId=" + h.do("POST", "/raw/x?uploads", "").element("UploadId")
 	for name, c := range map[string]struct{ in, status, code string }{
 		"two lengths":                 {wire(put(), "ab", "Content-Length: 1", "Content-Length: 2"), "400", ""},
 		"plus length":                 {wire(put(), "a", "Content-Length: +1"), "400", ""},
@@ -65,9 +55,11 @@ func TestRawInput(t *testing.T) {
 		"huge length":                 {wire(put(), "a", "Content-Length: 9223372036854775808"), "400", ""},
 		"no length":                   {wire(put(), ""), "411", "MissingContentLength"},
 		"over 5 GiB":                  {wire(put(), "", "Content-Length: 5368709121"), "400", "EntityTooLarge"},
+		"part over 5 GiB":             {wire(h.signed("PUT", part), "", "Content-Length: 5368709121"), "400", "EntityTooLarge"},
+		"framed part over 5 GiB":      {wire(h.signed("PUT", part, "X-Amz-Content-Sha256: STREAMING-UNSIGNED-PAYLOAD-TRAILER", "X-Amz-Decoded-Content-Length: 5368709121"), "", "Content-Length: 5368800000"), "400", "EntityTooLarge"},
 		"gzip, chunked":               {wire(put(), "0\r\n\r\n", "Transfer-Encoding: gzip, chunked"), "501", ""},
-		"chunked":                     {wire(put(), "1\r\na\r\n0\r\n\r\n", "Transfer-Encoding: chunked"), "411", "MissingContentLength"},
-		"length and chunked":          {wire(put(), "1\r\na\r\n0\r\n\r\nGET / HTTP/1.1\r\n\r\n", "Content-Length: 4", "Transfer-Encoding: chunked"), "411", "MissingContentLength"},
+		"chunked":                     {wire(put(), "1\r\na\r\n0\r\n\r\n", "Transfer-Encoding: chunked"), "501", "NotImplemented"},
+		"length and chunked":          {wire(put(), "1\r\na\r\n0\r\n\r\nGET / HTTP/1.1\r\n\r\n", "Content-Length: 4", "Transfer-Encoding: chunked"), "501", "NotImplemented"},
 		"short body":                  {wire(put(), "abc", "Content-Length: 10"), "400", "IncompleteBody"},
 		"no host":                     {"GET / HTTP/1.1\r\n\r\n", "400", ""},
 		"two hosts":                   {"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", "400", ""},
@@ -119,7 +111,7 @@ func TestExpectContinueWithEmptyBody(t *testing.T) {
 func TestIdleBody(t *testing.T) {
 	h := open(t, func(c *s3api.Config) { c.BodyIdle = 50 * time.Millisecond })
 	h.bucket("idle")
-	c, err := net.Dial("tcp", h.server.Listener.Addr().String())
+	c, err := net.Dial("tcp", h.addr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -127,6 +119,60 @@ func TestIdleBody(t *testing.T) {
 	_, _ = io.WriteString(c, wire(h.signed("PUT", "/idle/x"), "abc", "Content-Length: 100"))
 	_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
 	out, _ := io.ReadAll(bufio.NewReader(c))
+	if !strings.HasPrefix(string(out), "HTTP/1.1 400 ") || (answer{body: string(out)}).code() != "RequestTimeout" {
+		t.Errorf("%s", out)
+	}
+}
+
+// A body that comes, but too slowly, is ended like one that does not; one that comes
+// at the least pace is not.
+func TestTricklingBody(t *testing.T) {
+	for _, c := range []struct {
+		rate int64
+		want string
+	}{{1 << 20, "HTTP/1.1 400 "}, {1, "HTTP/1.1 200 "}} {
+		h := open(t, func(c2 *s3api.Config) { c2.BodyIdle, c2.BodyRate = 300*time.Millisecond, c.rate })
+		h.bucket("slow")
+		conn, err := net.Dial("tcp", h.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		_, _ = io.WriteString(conn, wire(h.signed("PUT", "/slow/x"), "", "Content-Length: 30"))
+		for range 30 {
+			time.Sleep(20 * time.Millisecond) // the client really is this slow
+			if _, err := io.WriteString(conn, "x"); err != nil {
+				break // the server has hung up, and has said why
+			}
+		}
+		_ = conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+		line, err := bufio.NewReader(conn).ReadString('\n')
+		if !strings.HasPrefix(line, c.want) {
+			t.Errorf("%d bytes a second: %q, %v", c.rate, line, err)
+		}
+	}
+}
+
+// interrupting is a store that ends the bodies that it reads.
+type interrupting struct{ s3api.Objects }
+
+func (o interrupting) PutObject(ctx context.Context, r s3api.PutRequest) (metadata.Version, error) {
+	go r.Body.(interface{ Interrupt() }).Interrupt() // beside the read
+	return o.Objects.PutObject(ctx, r)
+}
+
+// A body that its reader interrupts ends as one that is idle.
+func TestInterruptedBody(t *testing.T) {
+	h := open(t, func(c *s3api.Config) { c.Objects = interrupting{c.Objects} })
+	h.bucket("slow")
+	c, err := net.Dial("tcp", h.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_, _ = io.WriteString(c, wire(h.signed("PUT", "/slow/x"), "abc", "Content-Length: 100"))
+	_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
+	out, _ := io.ReadAll(c)
 	if !strings.HasPrefix(string(out), "HTTP/1.1 400 ") || (answer{body: string(out)}).code() != "RequestTimeout" {
 		t.Errorf("%s", out)
 	}

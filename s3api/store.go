@@ -21,6 +21,16 @@ type Buckets interface {
 	ListBuckets(ctx context.Context, q BucketQuery) (buckets []metadata.Bucket, more bool, err error) // by name, ascending
 }
 
+// Settings is the configuration of buckets.
+type Settings interface {
+	// CreateLockedBucket makes a bucket with versioning and object lock. ErrBucketExists.
+	CreateLockedBucket(ctx context.Context, name string) (metadata.Bucket, error)
+	// ConfigureBucket replaces one field (metadata.FieldVersioning and its kin); an
+	// empty value takes it away. On return every later request acts by it. What is
+	// set stands in what GetBucket answers. ErrNoSuchBucket, ErrInvalidBucketState.
+	ConfigureBucket(ctx context.Context, name, field string, value []byte) (metadata.Bucket, error)
+}
+
 // BucketQuery is one page of buckets whose names have Prefix and come after After.
 type BucketQuery struct {
 	Prefix, After string
@@ -44,22 +54,55 @@ type PutRequest struct {
 	Bytes       int64
 	Body        Body
 	Attributes  metadata.Attributes
+	Tags        map[string]string
+	Lock        metadata.Lock
 	Condition   metadata.Condition
+	Seal        metadata.SealWith
+}
+
+// DeleteRequest removes an object, or with Version that version for good. Bypass
+// is of governance.
+type DeleteRequest struct {
+	Bucket, Key, Version string
+	Condition            metadata.Condition
+	Bypass               bool
+}
+
+// AmendRequest changes what is said about a version; "" is the current one.
+type AmendRequest struct {
+	Bucket, Key, Version string
+	SetTags              bool
+	Tags                 map[string]string
+	Retention            *metadata.Lock // its Hold is not looked at
+	Hold                 *bool
+	Bypass               bool
 }
 
 // Objects reads and writes single objects.
 type Objects interface {
 	// PutObject returns once the version is committed (laws L1, L2).
 	PutObject(ctx context.Context, r PutRequest) (metadata.Version, error)
-	// HeadObject is a linearizable look-up. ErrNoSuchKey, ErrNoSuchBucket.
-	HeadObject(ctx context.Context, bucket, key string) (metadata.Version, error)
+	// HeadObject is a linearizable look-up: the version of that id (ErrNoSuchVersion),
+	// or with "" the newest (ErrNoSuchKey). Either may be a delete marker.
+	HeadObject(ctx context.Context, bucket, key, version string) (metadata.Version, error)
 	// OpenObject reads bytes [offset, offset+length) of a version that HeadObject
 	// returned. Every byte is checked (law L7); a Read error after the first byte
 	// means that the response must be broken off. The reader is used by one
 	// goroutine and must be closed. Close may be called in the midst.
 	OpenObject(ctx context.Context, v metadata.Version, offset, length int64) (io.ReadCloser, error)
-	// DeleteObject succeeds when the key is absent.
-	DeleteObject(ctx context.Context, bucket, key string, c metadata.Condition) error
+	// DeleteObject succeeds when the key or version is absent. ErrLocked.
+	DeleteObject(ctx context.Context, r DeleteRequest) (metadata.Deleted, error)
+	// AmendObject changes tags or lock and answers the id of the version. ErrLocked,
+	// ErrNoObjectLock, ErrIsMarker.
+	AmendObject(ctx context.Context, r AmendRequest) (version string, err error)
+}
+
+// Sealed reads objects that are encrypted with a key of the client.
+type Sealed interface {
+	// CheckKey answers ErrWrongKey unless the key is the one of the version.
+	CheckKey(v metadata.Version, clientKey []byte) error
+	// OpenSealed is OpenObject with the client's key.
+	OpenSealed(ctx context.Context, v metadata.Version, clientKey []byte, offset, length int64) (io.ReadCloser, error)
 }
 
 // ListRequest is one page of a listing. Keys are those with Prefix and strictly
@@ -69,6 +112,24 @@ type Objects interface {
 type ListRequest struct {
 	Bucket, Prefix, Delimiter, After string
 	Limit                            int // 1..1000, counts objects and prefixes together
+}
+
+// VersionQuery is one page of versions, by key, then the newest first. It goes on
+// behind the version of AfterKey that was committed at AfterTime; with AfterTime 0
+// all of AfterKey is passed; a negative one means where the null version is.
+type VersionQuery struct {
+	Bucket, Prefix, Delimiter, AfterKey string
+	AfterTime                           int64
+	Limit                               int // 1..1000, counts versions and prefixes together
+}
+
+// VersionPage has the last entry in Next* when More.
+type VersionPage struct {
+	Versions             []metadata.ObjectSummary
+	Prefixes             []string
+	More                 bool
+	NextKey, NextVersion string
+	NextTime             int64
 }
 
 // ListPage has Objects and Prefixes each in byte order. Next is the last entry
@@ -83,13 +144,17 @@ type ListPage struct {
 // Lister lists objects.
 type Lister interface {
 	ListObjects(ctx context.Context, r ListRequest) (ListPage, error)
+	ListVersions(ctx context.Context, q VersionQuery) (VersionPage, error)
 }
 
 // CreateUploadRequest starts a multipart upload.
 type CreateUploadRequest struct {
 	Bucket, Key                     string
 	Attributes                      metadata.Attributes
+	Tags                            map[string]string
+	Lock                            metadata.Lock
 	ChecksumAlgorithm, ChecksumType string
+	Seal                            metadata.SealWith
 }
 
 // PutPartRequest stores one part; a part with the same number is replaced.
@@ -99,6 +164,7 @@ type PutPartRequest struct {
 	Number      int // 1..10000
 	Bytes       int64
 	Body        Body
+	ClientKey   []byte // of an upload that is encrypted with a key of the client
 }
 
 // CompletePart is one line of CompleteMultipartUpload, ETag without quotes.

@@ -10,6 +10,7 @@ import (
 
 	"bivalve/cluster"
 	"bivalve/server/object"
+	"bivalve/server/upkeep"
 
 	"github.com/fxamacker/cbor/v2"
 )
@@ -30,8 +31,8 @@ const (
 	checkAgain = 10 * time.Second
 )
 
-// checks is what readers of this node report: it counts each damaged shard, and has
-// the node that holds a corrupt one look at it. That node believes nobody.
+// checks is what readers of this node report: it counts each damaged or absent shard,
+// and has the node that should hold it look. That node believes nobody.
 type checks struct {
 	count  object.Damage
 	ask    func(context.Context, shardOnDisk) error
@@ -51,7 +52,7 @@ func newChecks(count object.Damage, ask func(context.Context, shardOnDisk) error
 // Damaged takes a report. It never waits.
 func (c *checks) Damaged(id cluster.DiskID, key cluster.ShardKey, err error) {
 	c.count.Damaged(id, key, err)
-	if !errors.Is(err, cluster.ErrCorrupt) {
+	if !errors.Is(err, cluster.ErrCorrupt) && !errors.Is(err, cluster.ErrNotFound) {
 		return
 	}
 	s := shardOnDisk{id, key}
@@ -114,10 +115,8 @@ func (n *Node) askOwner(ctx context.Context, s shardOnDisk) error {
 
 func (n *Node) ownerOf(id cluster.DiskID) (cluster.NodeID, bool) {
 	if l := n.region.Layout(); l != nil {
-		for _, d := range l.Disks {
-			if d.ID == id {
-				return d.Node, true
-			}
+		if d, ok := l.Find(id); ok {
+			return d.Node, true
 		}
 	}
 	return "", false
@@ -133,10 +132,19 @@ func (n *Node) handleCheck(ctx context.Context, body []byte) error {
 }
 
 // checkShard verifies a shard of a local disk, which remembers it if it is damaged.
+// One that is not there counts as missing from now on, so that it is healed.
 func (n *Node) checkShard(ctx context.Context, s shardOnDisk) error {
 	d, err := n.local.disk(s.Disk)
 	if err != nil {
 		return err
 	}
-	return d.Check(ctx, s.Key)
+	err = d.Check(ctx, s.Key)
+	if !errors.Is(err, cluster.ErrNotFound) {
+		return err
+	}
+	marked, merr := upkeep.MarkAbsent(ctx, n.catalog, n.file.Partitions, n.region.Layout(), s.Disk, s.Key)
+	if marked {
+		n.logger.Warn("a shard that a reader asked for is not there; it counts as missing", "disk", s.Disk.String(), "shard", s.Key.String())
+	}
+	return errors.Join(err, merr)
 }

@@ -17,8 +17,9 @@ type countDamage struct{ n int }
 
 func (c *countDamage) Damaged(cluster.DiskID, cluster.ShardKey, error) { c.n++ }
 
-// TestChecks: every report is counted; a corrupt shard is told to its owner once in
-// a while, a missing one never; what does not fit is dropped, and nobody waits.
+// TestChecks: every report is counted; a corrupt or absent shard is told to its owner
+// once in a while, what is no loss never; what does not fit is dropped, and nobody
+// waits.
 func TestChecks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var mu sync.Mutex
@@ -34,8 +35,8 @@ func TestChecks(t *testing.T) {
 		report := func(chunk uint32, err error) { c.Damaged(cluster.DiskID{1}, cluster.ShardKey{Chunk: chunk}, err) }
 		report(1, corrupt)
 		report(1, corrupt)
-		report(2, cluster.ErrNotFound)
-		report(3, corrupt)
+		report(2, cluster.ErrUnreachable)
+		report(3, cluster.ErrNotFound)
 		ctx, end := context.WithCancel(t.Context())
 		var wg sync.WaitGroup
 		wg.Go(func() {

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 
 	"bivalve/cluster"
 	"bivalve/cluster/disk"
+	"bivalve/cluster/disk/vfs"
 	"bivalve/metadata"
 
 	"github.com/fxamacker/cbor/v2"
@@ -26,44 +28,58 @@ func (n *Node) openDisks() error {
 	if err != nil {
 		return err
 	}
-	seen := openIncarnations(n.dataPath("disks.json"), n.logger)
+	n.seen = openIncarnations(n.dataPath("disks.json"), n.logger)
 	for _, dir := range n.cfg.Disks {
-		cfg := disk.Config{Dir: dir, Cluster: n.file.ClusterID(), Logger: n.logger.With("path", dir),
-			Registry:     prometheus.WrapRegistererWith(prometheus.Labels{"path": dir}, n.metrics),
-			SegmentBytes: int64(n.cfg.Limits.Segment), ReserveBytes: int64(n.cfg.Limits.DiskReserve), Incarnation: seen.of}
+		slot := n.newSlot(dir)
 		if first {
 			empty, err := isEmpty(dir)
 			if err != nil {
 				return err
 			}
 			if empty {
-				if _, err := disk.Format(cfg); err != nil {
+				if _, err := disk.Format(slot.cfg); err != nil {
 					return fmt.Errorf("format disk %s: %w", dir, err)
 				}
 			}
 		}
-		slot := &diskSlot{dir: dir, logger: cfg.Logger, open: func(expected cluster.DiskID) (*disk.Disk, error) {
-			cfg := cfg
-			cfg.ID = expected
-			d, err := disk.Open(cfg)
-			if err == nil {
-				seen.keep(d.ID(), d.Incarnation())
-			}
-			return d, err
-		}}
-		n.slots = append(n.slots, slot)
-		n.closers = append(n.closers, slot.Close)
+		n.slots.add(slot)
 		if err := slot.take(); err != nil && first {
 			return err
 		}
 	}
+	n.closers = append(n.closers, func() error {
+		var errs []error
+		for _, s := range n.slots.all() {
+			errs = append(errs, s.Close())
+		}
+		return errors.Join(errs...)
+	})
 	return nil
+}
+
+// newSlot is the slot of a directory, still without a disk.
+func (n *Node) newSlot(dir string) *diskSlot {
+	cfg := disk.Config{Dir: dir, Cluster: n.file.ClusterID(), Logger: n.logger.With("path", dir),
+		Registry:     prometheus.WrapRegistererWith(prometheus.Labels{"path": dir}, n.metrics),
+		SegmentBytes: int64(n.cfg.Limits.Segment), ReserveBytes: int64(n.cfg.Limits.DiskReserve), Incarnation: n.seen.of}
+	if n.cfg.Faults.Disk != nil {
+		cfg.FS = vfs.Wrap(vfs.Real{}, n.cfg.Faults.Disk(dir))
+	}
+	return &diskSlot{dir: dir, cfg: cfg, logger: cfg.Logger, open: func(expected cluster.DiskID) (*disk.Disk, error) {
+		cfg := cfg
+		cfg.ID = expected
+		d, err := disk.Open(cfg)
+		if err == nil {
+			n.seen.keep(d.ID(), d.Incarnation())
+		}
+		return d, err
+	}}
 }
 
 // disks are those in service.
 func (n *Node) disks() []*disk.Disk {
 	var out []*disk.Disk
-	for _, s := range n.slots {
+	for _, s := range n.slots.all() {
 		if d, err := s.get(); err == nil {
 			out = append(out, d)
 		}
@@ -89,14 +105,21 @@ func isEmpty(dir string) (bool, error) {
 	return true, nil
 }
 
-// member is what this node registers in the root group.
-func (n *Node) member() cluster.Member {
+// member is what this node registers in the root group. A disk out of service is
+// still one of this node's, as it was registered before.
+func (n *Node) member(before cluster.Member) cluster.Member {
 	m := cluster.Member{ID: n.self.ID, Zone: n.self.Zone, Role: n.self.Role, Replica: n.self.Replica,
 		Addr: n.self.Addr, Gossip: n.self.Gossip, S3: n.self.S3, Admin: n.self.Admin}
-	for _, s := range n.slots { // in the order of the configuration
+	for _, s := range n.slots.all() { // in the order of the configuration
 		if d, err := s.get(); err == nil {
 			weight := uint32(max(1, d.Usage().CapacityBytes>>30))
 			m.Disks = append(m.Disks, cluster.Disk{ID: d.ID(), Node: n.self.ID, Weight: weight, Path: s.dir})
+			continue
+		}
+		for _, d := range before.Disks {
+			if d.Path == s.dir {
+				m.Disks = append(m.Disks, d)
+			}
 		}
 	}
 	return m
@@ -105,22 +128,9 @@ func (n *Node) member() cluster.Member {
 // register tells the root group who this node is and which disks it carries. It
 // tries until it is heard, then ends.
 func (n *Node) register(ctx context.Context) error {
-	value, err := cbor.Marshal(n.member())
-	if err != nil {
-		return err
-	}
-	key := keyMemberPrefix + string(n.self.ID)
 	for {
 		pctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-		known, err := n.catalog.GetConfig(pctx, key)
-		// A disk out of service is still one of this node's: what is registered stays.
-		if err == nil && len(known) == 1 && known[0].Key == key && (len(n.disks()) < len(n.slots) || string(known[0].Value) == string(value)) {
-			cancel()
-			return nil
-		}
-		if err == nil {
-			_, err = n.catalog.PutConfig(pctx, metadata.PutConfig{Key: key, Value: value, Any: true})
-		}
+		err := n.registerOnce(pctx)
 		cancel()
 		if err == nil {
 			return nil
@@ -132,6 +142,33 @@ func (n *Node) register(ctx context.Context) error {
 		case <-time.After(200 * time.Millisecond):
 		}
 	}
+}
+
+// registerOnce writes what this node registers, unless it is there.
+func (n *Node) registerOnce(ctx context.Context) error {
+	key := keyMemberPrefix + string(n.self.ID)
+	values, err := n.catalog.GetConfig(ctx, key)
+	if err != nil {
+		return err
+	}
+	var known []byte
+	var before cluster.Member
+	var revision uint64
+	for _, v := range values {
+		if v.Key != key {
+			continue // of a node whose name begins with this one's
+		}
+		known, revision = v.Value, v.Revision
+		if err := cbor.Unmarshal(v.Value, &before); err != nil {
+			return err
+		}
+	}
+	value, err := cbor.Marshal(n.member(before))
+	if err != nil || bytes.Equal(value, known) {
+		return err
+	}
+	_, err = n.catalog.PutConfig(ctx, metadata.PutConfig{Key: key, Value: value, Expect: revision})
+	return err
 }
 
 // failedDisks are those of this node that are out of service, in the order of the
@@ -149,32 +186,10 @@ func (n *Node) failedDisks() []cluster.DiskID {
 // reportFailed keeps the region informed of disks that are out of service, so that
 // writes step aside: to the others such a node looks as alive as ever.
 func (n *Node) reportFailed(ctx context.Context) error {
-	t := time.NewTicker(time.Second)
-	defer t.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-t.C:
-		}
+	return n.keepReported(ctx, keyFailedPrefix, time.Second, func() (any, bool) {
 		failed := n.failedDisks()
-		if slices.Equal(failed, n.region.Failed(n.self.ID)) {
-			continue
-		}
-		value, err := cbor.Marshal(failed)
-		if err != nil {
-			return err
-		}
-		pctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-		_, err = n.catalog.PutConfig(pctx, metadata.PutConfig{Key: keyFailedPrefix + string(n.self.ID), Value: value, Any: true})
-		cancel()
-		if err == nil {
-			err = n.region.refresh()
-		}
-		if err != nil {
-			n.logger.Debug("disks out of service are not reported yet", "err", err)
-		}
-	}
+		return failed, !slices.Equal(failed, n.region.Failed(n.self.ID))
+	})
 }
 
 // damageLog hears of shards that readers had to do without. Each is counted;

@@ -1,3 +1,5 @@
+//go:build e2e
+
 package server_test
 
 import (
@@ -26,7 +28,7 @@ func TestDiskThatDoesNotOpen(t *testing.T) {
 	r := servertest.Start(t, servertest.Options{DisksPerNode: 2, Logger: slog.New(slog.DiscardHandler)})
 	l := newLedger(t, r)
 	l.put("a1", "whole")
-	disks := status(t, r, "a1").Nodes[0].Local.Disks
+	disks := disksOf(t, r, "a1", "a1")
 	if len(disks) != 2 {
 		t.Fatal(disks)
 	}
@@ -41,7 +43,7 @@ func TestDiskThatDoesNotOpen(t *testing.T) {
 		l.check("a1")
 		l.check("b2")
 		got := map[cluster.DiskID]bool{}
-		for _, d := range status(t, r, "b1").Nodes[0].Local.Disks {
+		for _, d := range disksOf(t, r, "b1", "a1") {
 			got[d.ID] = d.Failed != ""
 		}
 		if len(got) != 2 || !got[disks[0].ID] || got[disks[1].ID] {
@@ -65,7 +67,7 @@ func TestDiskThatDoesNotOpen(t *testing.T) {
 	r.Start("a1")
 	r.WaitReady("a1")
 	l.check("a1")
-	for _, d := range status(t, r, "a1").Nodes[0].Local.Disks {
+	for _, d := range disksOf(t, r, "a1", "a1") {
 		if d.Failed != "" {
 			t.Error(d)
 		}
@@ -79,10 +81,10 @@ func TestDiskGoesAndComesBack(t *testing.T) {
 	r := servertest.Start(t, servertest.Options{DisksPerNode: 2, Logger: slog.New(slog.DiscardHandler)})
 	l := newLedger(t, r)
 	l.put("a1", "before")
-	lost := status(t, r, "a1").Nodes[0].Local.Disks[0]
+	lost := disksOf(t, r, "a1", "a1")[0]
 	inState := func(want disk.State) func(context.Context) error {
 		return func(context.Context) error {
-			if got := status(t, r, "b1").Nodes[0].Local.Disks[0]; got.State != want {
+			if got := disksOf(t, r, "b1", "a1")[0]; got.State != want {
 				return fmt.Errorf("disk is %q: %s", got.State, got.Failed)
 			}
 			return nil
@@ -114,7 +116,7 @@ func TestDiskGoesAndComesBack(t *testing.T) {
 		}
 		return nil
 	})
-	if got := status(t, r, "a1").Nodes[0].Local.Disks[0]; got.ID != lost.ID || got.Shards < lost.Shards {
+	if got := disksOf(t, r, "a1", "a1")[0]; got.ID != lost.ID || got.Shards < lost.Shards {
 		t.Errorf("%+v, was %+v", got, lost)
 	}
 	l.put("a1", "after")
@@ -129,7 +131,7 @@ func TestDiskOfAnEarlierTime(t *testing.T) {
 	r := servertest.Start(t, servertest.Options{DisksPerNode: 1, Logger: slog.New(slog.DiscardHandler)})
 	l := newLedger(t, r)
 	l.put("a1", "before")
-	disk := status(t, r, "a1").Nodes[0].Local.Disks[0]
+	disk := disksOf(t, r, "a1", "a1")[0]
 	r.Kill("a1")
 	fatal(t, os.CopyFS(disk.Path+".copy", os.DirFS(disk.Path)))
 	r.Start("a1")
@@ -137,14 +139,14 @@ func TestDiskOfAnEarlierTime(t *testing.T) {
 	for i := range 20 {
 		l.put("a1", fmt.Sprint("after", i))
 	}
-	had := status(t, r, "a1").Nodes[0].Local.Disks[0].Shards
+	had := disksOf(t, r, "a1", "a1")[0].Shards
 	r.Kill("a1")
 	fatal(t, errors.Join(os.RemoveAll(disk.Path), os.Rename(disk.Path+".copy", disk.Path)))
 	r.Start("a1")
 	r.WaitReady("a1")
 	l.check("a1")
 	r.Until("the disk has its shards again", func(context.Context) error {
-		d := status(t, r, "b1").Nodes[0].Local.Disks[0]
+		d := disksOf(t, r, "b1", "a1")[0]
 		if d.Loss != "" || d.Shards != had {
 			return fmt.Errorf("%d of %d shards, loss %q, %+v", d.Shards, had, d.Loss, d.Restore)
 		}
@@ -160,7 +162,7 @@ func TestAnotherDiskInItsPlace(t *testing.T) {
 	r := servertest.Start(t, servertest.Options{DisksPerNode: 2, Logger: slog.New(slog.DiscardHandler)})
 	l := newLedger(t, r)
 	l.put("a1", "before")
-	st := status(t, r, "a1")
+	st := answered(t, r, "a1")
 	lost := st.Nodes[0].Local.Disks[0]
 	var region [16]byte
 	raw, err := hex.DecodeString(st.Cluster)
@@ -173,7 +175,7 @@ func TestAnotherDiskInItsPlace(t *testing.T) {
 	fatal(t, os.Rename(lost.Path, lost.Path+".away"))
 	fatal(t, os.Symlink(other, lost.Path))
 	r.Until("the disk is missed and the other is named", func(context.Context) error {
-		if got := status(t, r, "b1").Nodes[0].Local.Disks[0]; got.State != disk.StateMissing || !strings.Contains(got.Failed, id.String()) {
+		if got := disksOf(t, r, "b1", "a1")[0]; got.State != disk.StateMissing || !strings.Contains(got.Failed, id.String()) {
 			return fmt.Errorf("disk is %q: %s", got.State, got.Failed)
 		}
 		return nil
@@ -184,7 +186,7 @@ func TestAnotherDiskInItsPlace(t *testing.T) {
 	fatal(t, os.Remove(lost.Path))
 	fatal(t, os.Rename(lost.Path+".away", lost.Path))
 	r.Until("the disk is back", func(context.Context) error {
-		if got := status(t, r, "b1").Nodes[0].Local.Disks[0]; got.State != disk.StateOK {
+		if got := disksOf(t, r, "b1", "a1")[0]; got.State != disk.StateOK {
 			return fmt.Errorf("disk is %q: %s", got.State, got.Failed)
 		}
 		return nil
@@ -213,12 +215,9 @@ func TestDisksOfTwoNodes(t *testing.T) {
 	l := newLedger(t, r)
 	l.put("a1", "whole")
 	lose := func(n cluster.NodeID, disk int) {
-		for _, report := range status(t, r, "w").Nodes {
-			if report.ID == n {
-				r.Kill(n)
-				fatal(t, os.RemoveAll(report.Local.Disks[disk].Path))
-			}
-		}
+		lost := disksOf(t, r, "w", n)[disk]
+		r.Kill(n)
+		fatal(t, os.RemoveAll(lost.Path))
 		r.Start(n)
 		r.WaitReady(n)
 	}

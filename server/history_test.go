@@ -1,3 +1,5 @@
+//go:build e2e
+
 package server_test
 
 import (
@@ -126,12 +128,17 @@ func (h *history) client(t *testing.T, id int, rnd *rand.Rand, stop <-chan struc
 		} else if rnd.IntN(4) == 0 {
 			in.verb = "DELETE"
 		}
-		h.do(t, id, node, in, body)
+		if !h.do(t, id, node, in, body) {
+			select { // as a client backs off
+			case <-time.After(20 * time.Millisecond):
+			case <-stop:
+			}
+		}
 	}
 }
 
 // do sends one operation and records it, unless it certainly did nothing.
-func (h *history) do(t *testing.T, id int, node cluster.NodeID, in ask, body []byte) {
+func (h *history) do(t *testing.T, id int, node cluster.NodeID, in ask, body []byte) bool {
 	header := http.Header{}
 	if in.absent {
 		header.Set("If-None-Match", "*")
@@ -150,7 +157,7 @@ func (h *history) do(t *testing.T, id int, node cluster.NodeID, in ask, body []b
 	out, counts := h.judge(t, in, resp, err)
 	end := int64(time.Since(h.start))
 	if !counts {
-		return
+		return false
 	}
 	if out.unknown {
 		end = math.MaxInt64
@@ -164,6 +171,7 @@ func (h *history) do(t *testing.T, id int, node cluster.NodeID, in ask, body []b
 	case in.verb != "GET" && !out.unknown && !out.failed:
 		h.acked.Add(1)
 	}
+	return true
 }
 
 // judge reads an answer; counts is false when it says that nothing happened.

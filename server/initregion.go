@@ -15,6 +15,7 @@ import (
 	"bivalve/cluster"
 	"bivalve/cluster/transport"
 	"bivalve/erasure"
+	"bivalve/server/keyring"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -61,8 +62,12 @@ func InitRegion(o InitOptions) (*Secrets, error) {
 	if err != nil {
 		return nil, err
 	}
+	keys, err := keyring.NewFile(secrets.KeyringKey, time.Now())
+	if err != nil {
+		return nil, err
+	}
 	for _, m := range o.Members {
-		if err := initNode(filepath.Join(o.Dir, string(m.ID)), ca, file, secrets, m); err != nil {
+		if err := initNode(filepath.Join(o.Dir, string(m.ID)), ca, file, secrets, keys, m); err != nil {
 			return nil, fmt.Errorf("node %s: %w", m.ID, err)
 		}
 	}
@@ -121,14 +126,19 @@ func newSecrets() (*Secrets, error) {
 	if _, err := rand.Read(raw[:]); err != nil {
 		return nil, err
 	}
+	keyringKey, err := keyring.NewSecret()
+	if err != nil {
+		return nil, err
+	}
 	return &Secrets{
-		GossipKey: base64.StdEncoding.EncodeToString(raw[:32]),
-		AccessKey: "BV" + strings.TrimRight(base32.StdEncoding.EncodeToString(raw[32:44]), "=")[:18],
-		SecretKey: base64.RawURLEncoding.EncodeToString(raw[44:]),
+		GossipKey:  base64.StdEncoding.EncodeToString(raw[:32]),
+		AccessKey:  "BV" + strings.TrimRight(base32.StdEncoding.EncodeToString(raw[32:44]), "=")[:18],
+		SecretKey:  base64.RawURLEncoding.EncodeToString(raw[44:]),
+		KeyringKey: keyringKey,
 	}, nil
 }
 
-func initNode(dir string, ca *transport.CA, file *RegionFile, secrets *Secrets, m InitMember) error {
+func initNode(dir string, ca *transport.CA, file *RegionFile, secrets *Secrets, keys *keyring.File, m InitMember) error {
 	identity := filepath.Join(dir, "identity")
 	if err := os.MkdirAll(identity, 0o700); err != nil {
 		return err
@@ -147,7 +157,7 @@ func initNode(dir string, ca *transport.CA, file *RegionFile, secrets *Secrets, 
 	if !filepath.IsAbs(data) {
 		data = filepath.Join(dir, data)
 	}
-	for name, v := range map[string]any{"region.yaml": file, "secrets.yaml": secrets, "config.yaml": cfg.sparse()} {
+	for name, v := range map[string]any{"region.yaml": file, "secrets.yaml": secrets, "keyring.yaml": keys, "config.yaml": cfg} {
 		if err := writeYAML(filepath.Join(dir, name), v); err != nil {
 			return err
 		}
@@ -164,39 +174,6 @@ func initNode(dir string, ca *transport.CA, file *RegionFile, secrets *Secrets, 
 }
 
 const bootstrapText = "This file lets the node found its metadata once. The node removes it.\n"
-
-// sparse is the configuration without what is the default anyway.
-func (c Config) sparse() map[string]any {
-	out := map[string]any{"node": c.Node, "region": c.Region, "identity": c.Identity, "secrets": c.Secrets, "data": c.Data}
-	if len(c.Disks) > 0 {
-		out["disks"] = c.Disks
-	}
-	if c.Listen != (Listen{}) {
-		out["listen"] = c.Listen
-	}
-	if c.Limits != (Limits{}) {
-		limits := map[string]any{}
-		for key, v := range map[string]Size{"budget": c.Limits.Budget, "disk_reserve": c.Limits.DiskReserve, "segment": c.Limits.Segment} {
-			if v != 0 {
-				limits[key] = v
-			}
-		}
-		if c.Limits.Requests != 0 {
-			limits["requests"] = c.Limits.Requests
-		}
-		out["limits"] = limits
-	}
-	if c.GarbageGrace != 0 {
-		out["garbage_grace"] = c.GarbageGrace
-	}
-	if c.Log.Level != "" {
-		out["log"] = map[string]string{"level": c.Log.Level}
-	}
-	if len(c.S3.Domains) > 0 {
-		out["s3"] = c.S3
-	}
-	return out
-}
 
 func writeYAML(path string, v any) error {
 	raw, err := yaml.Marshal(v)

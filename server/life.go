@@ -101,7 +101,7 @@ func (n *Node) holdAll(why error, proven func()) error {
 
 func (n *Node) others() []cluster.NodeID {
 	var out []cluster.NodeID
-	for _, m := range n.file.Members {
+	for _, m := range n.peers() {
 		if m.ID != n.self.ID {
 			out = append(out, m.ID)
 		}
@@ -158,6 +158,7 @@ func (n *Node) runMetadata(ctx context.Context) error {
 	case <-proven:
 	case <-ctx.Done():
 	}
+	n.holdRecovered(ctx, n.others(), time.Second)
 	err := n.host.Run(ctx)
 	select {
 	case ferr := <-failed:

@@ -11,8 +11,10 @@ import (
 
 	"bivalve/cluster"
 	"bivalve/cluster/transport"
+	"bivalve/metadata"
 	"bivalve/metadata/catalog"
 	"bivalve/metadata/replica"
+	"bivalve/server/upkeep"
 )
 
 // bootstrapMark lies in the data directory that `bivalve init` made. Only a node
@@ -31,6 +33,16 @@ const (
 	methodScrub
 	methodCheck
 	methodLife
+	methodReach
+	methodReplica // what this node has of a group
+	methodMembers // who its members are, by its leader
+	methodMake    // an empty replica
+	methodSettled
+	methodEpochs
+	methodHeal
+	methodReadOnly // switch the read-only mode
+	methodWeak     // a read in that mode
+	methodNewDisk
 )
 
 func (n *Node) bootstrapping() (bool, error) {
@@ -48,6 +60,12 @@ func (n *Node) openMetadata() error {
 			return err
 		}
 	}
+	if err := n.checkRecovered(); err != nil {
+		return err
+	}
+	if err := n.loadReadOnly(); err != nil {
+		return err
+	}
 	if err := n.openLife(); err != nil {
 		return err
 	}
@@ -59,13 +77,17 @@ func (n *Node) openMetadata() error {
 	if err != nil {
 		return err
 	}
+	n.noLog = noLog
+	if n.cfg.Faults.Log != nil {
+		log = n.cfg.Faults.Log(log)
+	}
 	n.host, err = replica.Open(replica.Config{
 		Replica: replica.ReplicaID(n.self.Replica), Dir: n.dataPath("incoming"), Log: log,
-		Transport: raftTransport{n}, NewStateMachine: n.openGroup, RestoreStateMachine: n.restoreGroup,
+		Transport: raftTransport{n}, NewStateMachine: n.openGroup, RestoreStateMachine: n.restoreGroup, DropStateMachine: n.dropGroup,
 		Logger: n.logger, Registry: n.metrics,
 		PreferLeader: func(id replica.ReplicaID) bool {
 			m, ok := n.byReplica(id)
-			return ok && m.Role == cluster.RoleStorage
+			return ok && m.Role == cluster.RoleStorage && !n.region.LogSlow(m.ID) && !n.region.NodeSlow(m.ID)
 		},
 	})
 	if err != nil {
@@ -76,32 +98,68 @@ func (n *Node) openMetadata() error {
 		return err
 	}
 	n.router, err = replica.NewRouter(replica.RouterConfig{
-		Host: n.host, Self: replica.ReplicaID(n.self.Replica), Voters: n.file.Voters,
+		Host: n.host, Self: replica.ReplicaID(n.self.Replica), Voters: n.votersOf,
 		Alive: func(id replica.ReplicaID) bool {
 			m, ok := n.byReplica(id)
 			return ok && n.region.NodeUp(m.ID)
 		},
-		Peers: metaPeers{n}, Logger: n.logger,
+		Reachable: n.reachable,
+		Peers:     metaPeers{n}, Logger: n.logger,
 	})
 	if err != nil {
 		return err
 	}
+	n.hearMetadata()
+	n.catalog, err = catalog.New(catalog.Config{Groups: weakGroups{n}, Local: n.host, Partitions: n.file.Partitions, Now: n.clock})
+	if err != nil {
+		return err
+	}
+	n.strict, err = catalog.New(catalog.Config{Groups: n.router, Local: n.host, Partitions: n.file.Partitions, Now: n.clock})
+	if err != nil {
+		return err
+	}
+	n.caretaker = &upkeep.Caretaker{Facts: facts{n}, Orders: orders{n}, Zones: n.file.Zones, Root: catalog.Root,
+		ReplaceAfter: time.Duration(n.cfg.ReplaceVoters), Every: time.Second, Logger: n.logger, Now: time.Now}
+	n.region.catalog, n.region.stranded = n.catalog, n.stranded
+	return n.checkLevel()
+}
+
+// checkLevel refuses to start a program that is older than what the region's logs hold. A
+// copy of the root group that cannot be read says nothing: then its groups halt.
+func (n *Node) checkLevel() error {
+	clock, err := n.catalog.RegionClock()
+	if err != nil {
+		n.logger.Debug("the level of the region's commands is not known", "err", err)
+	}
+	return fitsLevel(clock.Level)
+}
+
+func fitsLevel(regions uint8) error {
+	if regions > metadata.Level {
+		return fmt.Errorf("the region's metadata is of level %d, this program has level %d: start the later version of it", regions, metadata.Level)
+	}
+	return nil
+}
+
+// hearMetadata takes what other nodes say to the groups here; a zone that is cut off
+// is not heard.
+func (n *Node) hearMetadata() {
 	n.server.HandleRaft(func(from cluster.NodeID, payload []byte) {
-		if m, ok := n.file.Member(from); ok {
+		if m, ok := n.peer(from); ok && !n.refuses(m.Zone) {
 			n.host.HandleRaft(replica.ReplicaID(m.Replica), payload)
 		}
 	})
 	n.server.HandleStream(streamSnapshot, func(ctx context.Context, from cluster.NodeID, head []byte, r io.Reader) error {
-		m, ok := n.file.Member(from)
+		m, ok := n.peer(from)
 		if !ok {
 			return fmt.Errorf("%w: node %s is no member", cluster.ErrInvalid, from)
+		}
+		if n.refuses(m.Zone) {
+			return fmt.Errorf("%w: zone %s is cut off", replica.ErrUnavailable, m.Zone)
 		}
 		return n.host.HandleSnapshot(ctx, replica.ReplicaID(m.Replica), head, r)
 	})
 	n.server.HandleMeta(n.handleMeta)
-	n.catalog, err = catalog.New(catalog.Config{Groups: n.router, Local: n.host, Partitions: n.file.Partitions})
-	n.region.catalog = n.catalog
-	return err
 }
 
 // openGroup opens the state of one group.
@@ -198,20 +256,14 @@ func contains(a, b []replica.ReplicaID, id replica.ReplicaID) bool {
 	return false
 }
 
-func (n *Node) byReplica(id replica.ReplicaID) (SeedMember, bool) {
-	for _, m := range n.file.Members {
-		if replica.ReplicaID(m.Replica) == id {
-			return m, true
-		}
-	}
-	return SeedMember{}, false
-}
-
 // raftTransport carries raft over the node transport.
 type raftTransport struct{ n *Node }
 
 func (t raftTransport) SendRaft(to replica.ReplicaID, payload []byte) bool {
 	m, ok := t.n.byReplica(to)
+	if ok && t.n.refuses(m.Zone) {
+		return true // and lost
+	}
 	return ok && t.n.client.SendRaft(m.ID, [][]byte{payload})
 }
 
@@ -232,12 +284,16 @@ func (p metaPeers) Call(ctx context.Context, to replica.ReplicaID, method uint8,
 	if !ok {
 		return nil, fmt.Errorf("%w: no member has replica %d", replica.ErrNotSent, to)
 	}
-	return p.n.client.CallMetaAgain(ctx, m.ID, method, payload)
+	out, err := p.n.client.CallMetaAgain(ctx, m.ID, method, payload)
+	if errors.Is(err, transport.ErrNotSent) {
+		err = fmt.Errorf("%w: %w", replica.ErrNotSent, err)
+	}
+	return out, err
 }
 
 // handleMeta serves metadata calls of other nodes.
 func (n *Node) handleMeta(ctx context.Context, from cluster.NodeID, method uint8, body []byte) ([]byte, error) {
-	m, ok := n.file.Member(from)
+	m, ok := n.peer(from)
 	if !ok {
 		return nil, fmt.Errorf("%w: node %s is no member", cluster.ErrInvalid, from)
 	}
@@ -250,13 +306,32 @@ func (n *Node) handleMeta(ctx context.Context, from cluster.NodeID, method uint8
 		return nil, n.handleCheck(ctx, body)
 	case methodLife:
 		return n.handleLife(from, body)
+	case methodReach:
+		return n.handleReach(m)
+	case methodReadOnly:
+		return nil, n.handleReadOnly(body)
+	case methodWeak:
+		return n.handleWeak(body)
+	case methodEpochs:
+		return n.handleEpochs()
+	case methodReplica, methodMembers, methodMake:
+		return n.handleReplica(ctx, method, body)
+	case methodSettled:
+		return n.handleSettled(body)
+	case methodHeal:
+		return n.handleHeal(ctx, body)
+	case methodNewDisk:
+		return n.handleNewDisk(ctx, body)
+	}
+	if n.refuses(m.Zone) {
+		return replica.Refusal(fmt.Sprintf("zone %s is cut off", m.Zone)), nil
 	}
 	return n.router.HandleCall(ctx, replica.ReplicaID(m.Replica), method, body)
 }
 
 // leads tells whether this node leads a group at the moment.
 func (n *Node) leads(g replica.GroupID) bool {
-	return n.host.Leader(g) == replica.ReplicaID(n.self.Replica)
+	return n.host.Leads(g)
 }
 
 // watchRegion keeps Region in step with the root group and with gossip.
@@ -264,7 +339,7 @@ func (n *Node) watchRegion(ctx context.Context) error {
 	t := time.NewTicker(time.Second)
 	defer t.Stop()
 	for {
-		gossip := n.gossip.Changes()
+		gossip, reached := n.gossip.Changes(), n.reach.Changed()
 		if err := n.region.refresh(); err != nil {
 			n.logger.Debug("the root group could not be read", "err", err)
 		}
@@ -274,6 +349,7 @@ func (n *Node) watchRegion(ctx context.Context) error {
 			return nil
 		case <-n.rootChanged:
 		case <-gossip:
+		case <-reached:
 		case <-t.C: // disks have no notice of their own
 		}
 	}

@@ -35,12 +35,12 @@ func empty(t *testing.T, s s3test.Stores) {
 
 func drain(ctx context.Context, s s3test.Stores, b metadata.Bucket) error {
 	for {
-		page, err := s.Lister.ListObjects(ctx, s3api.ListRequest{Bucket: b.Name, Limit: 1000})
+		page, err := s.Lister.ListVersions(ctx, s3api.VersionQuery{Bucket: b.Name, Limit: 1000})
 		if err != nil {
 			return err
 		}
-		for _, o := range page.Objects {
-			if err := s.Objects.DeleteObject(ctx, b.Name, o.Key, metadata.Condition{}); err != nil {
+		for _, o := range page.Versions {
+			if _, err := s.Objects.DeleteObject(ctx, s3api.DeleteRequest{Bucket: b.Name, Key: o.Key, Version: o.VersionID}); err != nil {
 				return err
 			}
 		}
@@ -59,7 +59,7 @@ func drain(ctx context.Context, s s3test.Stores, b metadata.Bucket) error {
 	}
 }
 
-func fatal(t *testing.T, err error) {
+func fatal(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)

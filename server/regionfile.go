@@ -23,18 +23,22 @@ type RegionFile struct {
 	Profile    cluster.Profile `yaml:"profile"`    // k and m of the standard profile
 	Zones      [2]cluster.Zone `yaml:"zones"`      // the data zones
 	Members    []SeedMember    `yaml:"members"`
+	// Joined are nodes that came later, in their own files: the founders' list stays
+	// as it was, since who votes at first is worked out of it. Others know them by
+	// the root group.
+	Joined []SeedMember `yaml:"joined,omitempty"`
 }
 
-// SeedMember is a node that the region begins with.
+// SeedMember is a node that the region begins with, or one that joins it.
 type SeedMember struct {
-	ID      cluster.NodeID `yaml:"id"`
-	Zone    cluster.Zone   `yaml:"zone"`
-	Role    cluster.Role   `yaml:"role"`
-	Replica uint64         `yaml:"replica"` // raft id
-	Addr    string         `yaml:"transport"`
-	Gossip  string         `yaml:"gossip"`
-	S3      string         `yaml:"s3,omitempty"`
-	Admin   string         `yaml:"admin"`
+	ID      cluster.NodeID `yaml:"id" json:"id"`
+	Zone    cluster.Zone   `yaml:"zone" json:"zone"`
+	Role    cluster.Role   `yaml:"role" json:"role"`
+	Replica uint64         `yaml:"replica" json:"replica"` // its number, and the raft id of the replicas that it founds
+	Addr    string         `yaml:"transport" json:"transport"`
+	Gossip  string         `yaml:"gossip" json:"gossip"`
+	S3      string         `yaml:"s3,omitempty" json:"s3"`
+	Admin   string         `yaml:"admin" json:"admin"`
 }
 
 // LoadRegion reads and checks a region file.
@@ -73,12 +77,12 @@ func (r *RegionFile) Validate() error {
 	}
 	ids, replicas := map[cluster.NodeID]bool{}, map[uint64]bool{}
 	users := map[string]cluster.NodeID{} // of addresses
-	for _, m := range r.Members {
+	for i, m := range slices.Concat(r.Members, r.Joined) {
 		if !nodeName.MatchString(string(m.ID)) || ids[m.ID] {
 			fault("member %q: bad or repeated id", m.ID)
 		}
-		if m.Replica == 0 || replicas[m.Replica] {
-			fault("member %s: replica %d is zero or repeated", m.ID, m.Replica)
+		if m.Replica == 0 || m.Replica > uint64(replica.MaxHost) || replicas[m.Replica] {
+			fault("member %s: replica %d is zero, too great or repeated", m.ID, m.Replica)
 		}
 		ids[m.ID], replicas[m.Replica] = true, true
 		if data := m.Zone == r.Zones[0] || m.Zone == r.Zones[1]; data != (m.Role == cluster.RoleStorage) {
@@ -92,8 +96,8 @@ func (r *RegionFile) Validate() error {
 			if _, _, err := net.SplitHostPort(a); err != nil {
 				fault("member %s: address %q: %v", m.ID, a, err)
 			}
-			if a == m.Admin {
-				continue // every host has a loopback of its own
+			if a == m.Admin || i >= len(r.Members) {
+				continue // every host has a loopback of its own; and a host may have a new node
 			}
 			if owner, taken := users[a]; taken {
 				fault("member %s: address %s is that of %s", m.ID, a, owner)
@@ -123,13 +127,14 @@ func (r *RegionFile) ClusterID() [16]byte {
 	return id
 }
 
-// Member finds a seed member.
+// Member finds a node of the file.
 func (r *RegionFile) Member(id cluster.NodeID) (SeedMember, bool) {
-	i := slices.IndexFunc(r.Members, func(m SeedMember) bool { return m.ID == id })
-	if i < 0 {
-		return SeedMember{}, false
+	for _, m := range slices.Concat(r.Members, r.Joined) {
+		if m.ID == id {
+			return m, true
+		}
 	}
-	return r.Members[i], true
+	return SeedMember{}, false
 }
 
 // in lists the members of a zone by id; witness sites count as one zone.
@@ -182,6 +187,9 @@ type Secrets struct {
 	GossipKey string `yaml:"gossip_key"` // base64 of 32 bytes
 	AccessKey string `yaml:"access_key"` // of the root user
 	SecretKey string `yaml:"secret_key"`
+	// KeyringKey seals the keyring: base64 of 32 bytes. Without it there is no
+	// encryption with the region's own keys.
+	KeyringKey string `yaml:"keyring_key,omitempty"`
 }
 
 // LoadSecrets refuses a file that others may read.

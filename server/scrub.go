@@ -25,6 +25,10 @@ type ScrubNode struct {
 	Error string                `json:"error,omitempty"`
 }
 
+// shardCounts are what a disk's comparison with others relies on instead of hearing them,
+// so none is of a replica that lags.
+func (n *Node) shardCounts() upkeep.ShardCounts { return n.strict }
+
 // openHealing builds what finds damage and what mends it, on nodes with disks.
 func (n *Node) openHealing() (err error) {
 	if len(n.cfg.Disks) == 0 {
@@ -38,7 +42,8 @@ func (n *Node) openHealing() (err error) {
 			}
 			return out
 		},
-		Shards: n.allShards(), Layout: layout, DiskUp: n.region.DiskUp, Reports: n.checks, Zone: n.self.Zone, Dir: n.dataPath("scrub"),
+		Shards: n.shardsFor(transport.CauseHeal), Layout: layout, DiskUp: n.region.DiskUp, Reports: n.checks, Zone: n.self.Zone, Dir: n.dataPath("scrub"),
+		Rate:   int64(n.cfg.Heal.Rate),
 		Logger: n.logger, Registry: n.metrics, Now: time.Now,
 	})
 	if err != nil {
@@ -51,9 +56,30 @@ func (n *Node) openHealing() (err error) {
 			}
 			return out
 		},
-		Lists: n.allShards(), Mender: n.mender, Logger: n.logger, Registry: n.metrics, Now: time.Now,
+		Lists: n.shardsFor(transport.CauseResync), Mender: n.mender, Marks: n.catalog, Counts: n.shardCounts(), Partitions: n.file.Partitions,
+		Logger: n.logger, Registry: n.metrics, Now: time.Now,
 	})
 	if err != nil {
+		return err
+	}
+	n.mover, err = upkeep.NewMover(upkeep.MoverConfig{
+		Disks: func() (out []upkeep.MoveDisk) {
+			for _, d := range n.disks() {
+				out = append(out, d)
+			}
+			return out
+		},
+		Node: n.self.ID, Layout: layout, Settled: n.settled, Moved: n.moves.add,
+		Lists: n.shardsFor(transport.CauseRebalance), Append: n.shardsFor(transport.CauseRebalance), Mender: n.mender,
+		Counts: n.shardCounts(), Partitions: n.file.Partitions, Logger: n.logger, Registry: n.metrics, Now: time.Now,
+	})
+	if err != nil {
+		return err
+	}
+	if err := n.openHealers(); err != nil {
+		return err
+	}
+	if err := n.openSweeper(); err != nil {
 		return err
 	}
 	n.scrubber, err = upkeep.NewScrubber(upkeep.ScrubberConfig{
@@ -75,15 +101,19 @@ func (n *Node) openHealing() (err error) {
 	return err
 }
 
-// allShards reaches the disks of any node.
-func (n *Node) allShards() allShards {
-	return allShards{self: n.cfg.Node, local: n.local, remote: transport.Shards{Client: n.client}}
+// allShards reaches the disks of any node, for clients' requests.
+func (n *Node) allShards() allShards { return n.shardsFor(transport.CauseAuto) }
+
+// shardsFor is allShards for a cause of its own, by which bytes between zones are
+// counted.
+func (n *Node) shardsFor(cause transport.Cause) allShards {
+	return allShards{self: n.cfg.Node, local: n.local, remote: transport.Shards{Client: n.client, Cause: cause}}
 }
 
 // Scrub has every node of the region verify all of its shards now.
 func (n *Node) Scrub(ctx context.Context) (any, error) {
 	var nodes []SeedMember
-	for _, m := range n.file.Members {
+	for _, m := range n.peers() {
 		if m.Role == cluster.RoleStorage {
 			nodes = append(nodes, m)
 		}
@@ -138,7 +168,14 @@ func (n *Node) reportHealing(r *DiskReport) {
 	if p, ok := n.restorer.Progress(r.ID); ok {
 		r.Restore = &p
 	}
+	if p, ok := n.mover.Progress(r.ID); ok {
+		r.Move = &p
+	}
+	r.Kept = n.mover.Kept(r.ID)
 	if p, ok := n.scrubber.Progress(r.ID); ok {
 		r.Scrub = &p
+	}
+	if p, ok := n.sweeper.Progress(r.ID); ok {
+		r.Orphans = &p
 	}
 }

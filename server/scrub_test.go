@@ -1,3 +1,5 @@
+//go:build e2e
+
 package server_test
 
 import (
@@ -27,7 +29,7 @@ import (
 func flip(t *testing.T, r *servertest.Region, nodes []cluster.NodeID, n int, seed uint64) (flipped int) {
 	t.Helper()
 	random := rand.New(rand.NewPCG(seed, 1))
-	for _, node := range status(t, r, "w").Nodes {
+	for _, node := range answered(t, r, "w").Nodes {
 		if !slices.Contains(nodes, node.ID) {
 			continue
 		}
@@ -65,7 +67,7 @@ func flip(t *testing.T, r *servertest.Region, nodes []cluster.NodeID, n int, see
 // damage sums up what the disks say: damaged now, found and mended so far.
 func damage(t *testing.T, r *servertest.Region) (now, found, mended int64) {
 	t.Helper()
-	for _, n := range status(t, r, "w").Nodes {
+	for _, n := range answered(t, r, "w").Nodes {
 		if n.Local != nil {
 			for _, d := range n.Local.Disks {
 				now, found, mended = now+d.Damaged, found+d.Found, mended+d.Mended
@@ -92,7 +94,7 @@ func scrub(t *testing.T, r *servertest.Region, via cluster.NodeID) (shards, dama
 	r.Until("the scrub is over", func(context.Context) error {
 		shards, damaged = 0, 0
 		left := len(asked)
-		for _, n := range status(t, r, "w").Nodes {
+		for _, n := range answered(t, r, "w").Nodes {
 			for _, d := range n.Local.Disks {
 				if d.Scrub == nil || d.Scrub.Last == nil || d.Scrub.Last.Pass < asked[d.ID] {
 					return fmt.Errorf("disk %s: %+v", d.ID, d.Scrub)
@@ -184,6 +186,29 @@ func TestReadersReport(t *testing.T) {
 	}
 }
 
+// TestReadersMark: shards that readers do not find are counted as missing and healed,
+// without a census.
+func TestReadersMark(t *testing.T) {
+	r := servertest.Start(t, servertest.Options{NodesPerZone: 2, Logger: slog.New(slog.DiscardHandler)})
+	l := newLedger(t, r)
+	l.put("a1", "x")
+	protected(t, r, "a1")
+	lost, err := r.Node("b1").Lose(t.Context(), 1000)
+	fatal(t, err)
+	r.Until("shards are back", func(context.Context) error {
+		l.check("b1")
+		l.check("b2")
+		for _, n := range answered(t, r, "w").Nodes {
+			if n.ID == "b1" && n.Local != nil && n.Local.Disks[0].Shards > 0 {
+				t.Logf("%d shards were lost, %d are back", lost, n.Local.Disks[0].Shards)
+				return nil
+			}
+		}
+		return errors.New("none yet")
+	})
+	protected(t, r, "a1")
+}
+
 // TestTooMuchDamage: an object of which fewer than k shards are left is not served,
 // not even in part, and nothing of it is deleted; when one more is back, all are
 // mended.
@@ -197,7 +222,7 @@ func TestTooMuchDamage(t *testing.T) {
 	fatal(t, err)
 	flipOne := func(nodes ...cluster.NodeID) {
 		t.Helper()
-		for _, n := range status(t, r, "w").Nodes {
+		for _, n := range answered(t, r, "w").Nodes {
 			if slices.Contains(nodes, n.ID) {
 				segments, err := filepath.Glob(filepath.Join(n.Local.Disks[0].Path, "seg-*.large"))
 				if err != nil || len(segments) != 1 {
@@ -221,7 +246,7 @@ func TestTooMuchDamage(t *testing.T) {
 	}
 	r.Until("the damage is known to stay", func(context.Context) error {
 		stuck := 0
-		for _, n := range status(t, r, "w").Nodes {
+		for _, n := range answered(t, r, "w").Nodes {
 			for _, d := range n.Local.Disks {
 				if d.Stuck != nil && strings.Contains(d.Stuck.Why, "cannot be mended now: 1 of 2 shards") {
 					stuck += d.Stuck.Shards

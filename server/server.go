@@ -3,7 +3,7 @@ package server
 import (
 	"context"
 	"crypto/rand"
-	"encoding/base64"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -11,17 +11,21 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"bivalve/cluster"
 	"bivalve/cluster/disk"
 	"bivalve/cluster/membership"
+	"bivalve/cluster/reach"
 	"bivalve/cluster/transport"
 	"bivalve/metadata/catalog"
 	"bivalve/metadata/incarnation"
 	"bivalve/metadata/replica"
 	"bivalve/s3api"
 	"bivalve/server/admin"
+	"bivalve/server/keyring"
 	"bivalve/server/object"
 	"bivalve/server/upkeep"
 
@@ -44,20 +48,33 @@ type Node struct {
 	metrics *prometheus.Registry
 	started time.Time
 
-	slots   []*diskSlot // one for each configured disk
-	local   *localShards
-	client  *transport.Client
-	server  *transport.Server
-	gossip  *membership.Membership
-	meta    membership.Meta // what gossip tells of this node; judgeDisks keeps it up
-	host    *replica.Host
-	life    *incarnation.Book
-	router  *replica.Router
-	catalog *catalog.Catalog
-	region  *Region
-	store   *object.Store
-	s3      *http.Server // nil at the witness
-	admin   *http.Server
+	slots    slotList       // one for each configured disk
+	adding   sync.Mutex     // held while a new disk is taken
+	newSlots chan *diskSlot // of disks that were added while the node runs
+	seen     *incarnations
+	local    *localShards
+	client   *transport.Client
+	server   *transport.Server
+	traffic  *trafficMeter
+	gossip   *membership.Membership
+	meta     membership.Meta // what gossip tells of this node; judgePaces keeps it up
+	judged   judged
+	host     *replica.Host
+	life     *incarnation.Book
+	router   *replica.Router
+	catalog  *catalog.Catalog
+	strict   *catalog.Catalog // whose answers are never of a replica that lags, as in read-only mode
+	region   *Region
+	reach    *reach.Prober
+	store    *object.Store
+	s3       *http.Server // nil at the witness
+	s3cert   *s3Cert      // nil: plain HTTP
+	admin    *http.Server
+
+	readOnly atomic.Bool // reads may be answered without a majority
+
+	making sync.Mutex // one replica is made at a time
+	noLog  error      // why there is no raft log to be used; guarded by making after New
 
 	lifeDamaged error         // why the number of this life is not known, until it is
 	rootChanged chan struct{} // has a token when the root group applied something
@@ -66,6 +83,15 @@ type Node struct {
 	mender      *upkeep.Mender   // nil without disks,
 	scrubber    *upkeep.Scrubber // and so are these
 	restorer    *upkeep.Restorer
+	caretaker   *upkeep.Caretaker // of the groups that this node leads
+	mover       *upkeep.Mover
+	lifecycle   *upkeep.Lifecycle
+	moves       movedSlots
+	rebuilder   *upkeep.Rebuilder
+	healer      *upkeep.Healer
+	absences    *upkeep.AbsenceWatch
+	census      *upkeep.Census
+	sweeper     *upkeep.Sweeper
 	listeners   map[string]net.Listener
 	closers     []func() error // in the order of building
 }
@@ -88,7 +114,7 @@ func Run(ctx context.Context, cfg *Config) error {
 // before Run.
 func New(cfg *Config, logger *slog.Logger) (_ *Node, err error) {
 	n := &Node{cfg: cfg, logger: logger.With("node", cfg.Node), metrics: prometheus.NewRegistry(), started: time.Now(),
-		rootChanged: make(chan struct{}, 1), listeners: map[string]net.Listener{}}
+		rootChanged: make(chan struct{}, 1), newSlots: make(chan *diskSlot), listeners: map[string]net.Listener{}}
 	n.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	n.damage = newDamageLog(n.logger, n.metrics)
 	n.checks = newChecks(n.damage, n.askOwner, n.logger)
@@ -98,7 +124,7 @@ func New(cfg *Config, logger *slog.Logger) (_ *Node, err error) {
 		}
 	}()
 	for _, step := range []func() error{
-		n.load, n.openDisks, n.openTransport, n.openMetadata, n.openGossip, n.openStore, n.openHealing, n.openDoors, n.listen,
+		n.load, n.openDisks, n.openTransport, n.openReach, n.openMetadata, n.openGossip, n.openStore, n.openHealing, n.openCensus, n.openDoors, n.listen,
 	} {
 		if err := step(); err != nil {
 			return nil, fmt.Errorf("node %s: %w", cfg.Node, err)
@@ -111,6 +137,9 @@ func New(cfg *Config, logger *slog.Logger) (_ *Node, err error) {
 func (n *Node) load() (err error) {
 	if n.file, err = LoadRegion(n.cfg.Region); err != nil {
 		return err
+	}
+	if n.cfg.Faults == nil {
+		n.cfg.Faults = &Faults{}
 	}
 	if n.secrets, err = LoadSecrets(n.cfg.Secrets); err != nil {
 		return err
@@ -132,20 +161,23 @@ func (n *Node) openTransport() error {
 	if err != nil {
 		return err
 	}
+	counters := transport.NewMetrics(n.metrics)
+	n.traffic = newTrafficMeter(counters.Crossed, time.Now)
 	cfg := transport.Config{
 		Identity: identity,
 		Encrypt:  n.cfg.Transport.Encrypt,
 		Addr: func(id cluster.NodeID) (string, bool) {
-			m, ok := n.file.Member(id)
+			m, ok := n.peer(id)
 			return m.Addr, ok
 		},
 		Zone: n.self.Zone,
 		ZoneOf: func(id cluster.NodeID) cluster.Zone {
-			m, _ := n.file.Member(id)
+			m, _ := n.peer(id)
 			return m.Zone
 		},
+		Wrap:    n.cfg.Faults.Wrap,
 		Buffers: pooledBuffers{},
-		Metrics: transport.NewMetrics(n.metrics),
+		Metrics: counters,
 		Logger:  n.logger,
 	}
 	if n.client, err = transport.NewClient(cfg); err != nil {
@@ -155,7 +187,7 @@ func (n *Node) openTransport() error {
 	if n.server, err = transport.NewServer(cfg); err != nil {
 		return err
 	}
-	n.local = &localShards{slots: n.slots, region: n.region}
+	n.local = &localShards{slots: &n.slots, region: n.region}
 	n.region.localDisk = n.local.failed
 	n.server.HandleShards(n.local)
 	return nil
@@ -168,77 +200,53 @@ type pooledBuffers struct{}
 func (pooledBuffers) Get(n int) []byte { return disk.GetBuffer(n) }
 func (pooledBuffers) Put(b []byte)     { disk.PutBuffer(b) }
 
-// openGossip binds the gossip sockets; Run joins.
-func (n *Node) openGossip() error {
-	key, err := base64.StdEncoding.DecodeString(n.secrets.GossipKey)
-	if err != nil {
-		return fmt.Errorf("gossip_key: %w", err)
-	}
-	bind := orElse(n.cfg.Listen.Gossip, n.self.Gossip)
-	host, port, err := splitAddr(bind)
-	if err != nil {
-		return err
-	}
-	advHost, advPort, err := splitAddr(n.self.Gossip)
-	if err != nil {
-		return err
-	}
-	if ip, err := net.ResolveIPAddr("ip", advHost); err == nil {
-		advHost = ip.String() // memberlist wants an IP
-	} else {
-		return fmt.Errorf("gossip address %s: %w", n.self.Gossip, err)
-	}
-	n.meta = membership.Meta{Cluster: n.file.Cluster, Zone: n.self.Zone, Role: n.self.Role, Addr: n.self.Addr,
-		S3: n.self.S3, Admin: n.self.Admin, Version: Version, Disks: n.diskSummary()}
-	n.gossip, err = membership.New(membership.Config{
-		ID: n.cfg.Node, BindAddr: host, BindPort: port, AdvertiseAddr: advHost, AdvertisePort: advPort,
-		Key: key, Logger: n.logger, Seeds: n.seeds,
-		Meta: n.meta,
-	})
-	if err != nil {
-		return err
-	}
-	n.closers = append(n.closers, n.gossip.Close)
-	n.region.gossip = n.gossip
-	return nil
-}
-
-func (n *Node) seeds() []string {
-	var out []string
-	for _, m := range n.file.Members {
-		if m.ID != n.cfg.Node {
-			out = append(out, m.Gossip)
-		}
-	}
-	return out
-}
-
 // openStore builds the object engine.
 func (n *Node) openStore() (err error) {
+	keys, err := n.openKeyring()
+	if err != nil {
+		return err
+	}
+	var relays object.Relays // nil: off
+	if n.relays() {
+		relays = transport.Shards{Client: n.client}
+	}
 	n.store, err = object.New(object.Config{
-		Versions: n.catalog, Buckets: n.catalog, Uploads: n.catalog,
-		Shards: n.allShards(),
-		Region: n.region, Damage: n.checks, Buffers: pooledBuffers{}, Zone: n.self.Zone,
-		Random:      func(p []byte) error { _, err := rand.Read(p); return err },
-		BudgetBytes: int64(n.cfg.Limits.Budget),
-		Logger:      n.logger, Registry: n.metrics,
+		Versions: n.catalog, Buckets: n.catalog, Settings: n.catalog, Uploads: n.catalog, References: n.catalog, Usages: n.catalog,
+		Shards: n.allShards(), Relays: relays,
+		Region: n.region, Damage: n.checks, Buffers: pooledBuffers{}, Keyring: keys, Zone: n.self.Zone, Clock: n.catalog.Now,
+		Random:       func(p []byte) error { _, err := rand.Read(p); return err },
+		LifecycleDay: time.Duration(n.cfg.LifecycleDay),
+		// A reference that no copy uses keeps bytes as garbage does.
+		ReferenceLife: min(10*time.Minute, max(5*time.Second, time.Duration(n.cfg.GarbageGrace))),
+		BudgetBytes:   int64(n.cfg.Limits.Budget),
+		Logger:        n.logger, Registry: n.metrics,
 	})
 	if err != nil {
 		return err
 	}
 	n.closers = append(n.closers, n.store.Close)
+	n.lifecycle = n.newLifecycle()
+	n.server.HandleRelay(n.store)
 	return nil
+}
+
+// openKeyring opens the master keys. A region made before there were any has none.
+func (n *Node) openKeyring() (object.Keyring, error) {
+	if n.secrets.KeyringKey == "" {
+		return nil, nil
+	}
+	return keyring.Open(n.cfg.Keyring, n.secrets.KeyringKey, n.logger, time.Now)
 }
 
 // openDoors builds what clients and operators talk to.
 func (n *Node) openDoors() error {
-	n.admin = admin.NewServer(admin.Config{Registry: n.metrics, Ready: n.Ready, Status: n.Status, Scrub: n.Scrub, Logger: n.logger})
+	n.admin = admin.NewServer(admin.Config{Registry: n.metrics, Ready: n.Ready, Status: n.Status, Scrub: n.Scrub, Orders: n.orders(), Logger: n.logger})
 	if n.self.Role != cluster.RoleStorage {
 		return nil
 	}
 	d := door{n.store}
 	h, err := s3api.New(s3api.Config{
-		Buckets: d, Objects: d, Lister: d, Uploads: d,
+		Buckets: d, Settings: d, Objects: d, Lister: d, Uploads: d, Copier: d, Sealed: d,
 		Credentials: rootCredentials{n.secrets.AccessKey, n.secrets.SecretKey},
 		Region:      n.file.Name, Domains: n.cfg.S3.Domains, MaxRequests: n.cfg.Limits.Requests,
 		Logger: n.logger, Registry: n.metrics,
@@ -246,8 +254,20 @@ func (n *Node) openDoors() error {
 	if err != nil {
 		return err
 	}
-	n.s3 = s3api.NewServer("", h, n.logger)
-	return nil
+	n.s3 = s3api.NewServer("", n.toldDoor(h), n.logger)
+	if n.cfg.S3.TLS.Cert != "" {
+		n.s3cert, err = loadS3Cert(n.cfg.S3.TLS, n.logger)
+	}
+	return err
+}
+
+// orders are those of the operator beside the status and the scrub.
+func (n *Node) orders() map[string]admin.Order {
+	out := n.layoutOrders()
+	out["POST /v1/read-only"] = n.readOnlyOrder
+	n.censusOrders(out)
+	n.bucketOrders(out)
+	return out
 }
 
 // listen takes the ports early, so that a taken one is an error of the start.
@@ -263,6 +283,9 @@ func (n *Node) listen() error {
 		l, err := net.Listen("tcp", addr)
 		if err != nil {
 			return fmt.Errorf("listen %s: %w", name, err)
+		}
+		if name == "s3" && n.s3cert != nil {
+			l = tls.NewListener(l, n.s3cert.config())
 		}
 		n.listeners[name] = l
 		n.closers = append(n.closers, func() error {
@@ -284,13 +307,29 @@ func (n *Node) Run(ctx context.Context) error {
 	parts.Go(func() error { return n.runMetadata(partsCtx) })
 	parts.Go(func() error { return n.server.Serve(partsCtx, n.listeners["transport"]) })
 	parts.Go(func() error { return n.gossip.Run(partsCtx) })
+	parts.Go(func() error { return n.reach.Run(partsCtx) })
 	parts.Go(func() error { return n.watchRegion(partsCtx) })
+	parts.Go(func() error { return n.tidyOwn(partsCtx) })
+	parts.Go(func() error { return n.watchRecovered(partsCtx) })
 	parts.Go(func() error { return n.register(partsCtx) })
 	parts.Go(func() error { return n.reportFailed(partsCtx) })
-	for _, s := range n.slots {
+	parts.Go(func() error { return n.reportSlow(partsCtx) })
+	parts.Go(func() error { return n.reportMoved(partsCtx) })
+	for _, s := range n.slots.all() {
 		parts.Go(func() error { return s.Run(partsCtx) })
 	}
-	parts.Go(func() error { return n.judgeDisks(partsCtx) })
+	parts.Go(func() error {
+		for {
+			select {
+			case <-partsCtx.Done():
+				return nil
+			case s := <-n.newSlots:
+				parts.Go(func() error { return s.Run(partsCtx) })
+			}
+		}
+	})
+	parts.Go(func() error { return n.judgePaces(partsCtx) })
+	parts.Go(func() error { return n.traffic.Run(partsCtx) })
 	for _, task := range n.upkeep() {
 		parts.Go(func() error { return task(partsCtx) })
 	}

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"fmt"
+	"sync"
 
 	"bivalve/cluster"
 	"bivalve/cluster/disk"
@@ -14,12 +15,52 @@ import (
 
 // localShards offers this node's disks to the others (transport.ShardHandler).
 type localShards struct {
-	slots  []*diskSlot
+	slots  *slotList
 	region *Region
+
+	mu    sync.Mutex
+	under map[cluster.DiskID]map[cluster.Epoch]int // appends under way, by the epoch that they were accepted in
+}
+
+// begin counts an append to a disk if the node is in that epoch, in which the disk
+// owns the slots. end takes it back.
+func (l *localShards) begin(id cluster.DiskID, e cluster.Epoch) (end func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.under == nil {
+		l.under = map[cluster.DiskID]map[cluster.Epoch]int{}
+	}
+	if l.under[id] == nil {
+		l.under[id] = map[cluster.Epoch]int{}
+	}
+	l.under[id][e]++
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if l.under[id][e]--; l.under[id][e] == 0 {
+			delete(l.under[id], e)
+		}
+	}
+}
+
+// Settled is the epoch that a disk has come to: no append that was accepted in an
+// earlier one is under way any more.
+func (l *localShards) Settled(id cluster.DiskID) cluster.Epoch {
+	layout := l.region.Layout()
+	if layout == nil {
+		return 0
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	e := layout.Epoch
+	for under := range l.under[id] {
+		e = min(e, under)
+	}
+	return e
 }
 
 func (l *localShards) disk(id cluster.DiskID) (*disk.Disk, error) {
-	for _, s := range l.slots {
+	for _, s := range l.slots.all() {
 		if s.holds(id) {
 			return s.get()
 		}
@@ -42,6 +83,11 @@ func (l *localShards) failed(id cluster.DiskID) error {
 func (l *localShards) AppendShards(ctx context.Context, epoch cluster.Epoch, disks []cluster.DiskID, shards []cluster.Shard) []error {
 	errs := make([]error, len(shards))
 	byDisk := map[cluster.DiskID][]int{}
+	// Counted before the layout is looked at: who asks Settled after a newer layout
+	// came either sees this append or is too late for it to be accepted.
+	for _, id := range disks {
+		defer l.begin(id, epoch)()
+	}
 	layout := l.region.Layout()
 	for i, s := range shards {
 		if layout == nil || layout.Epoch != epoch || !layout.Owns(disks[i], s.Key.PG, s.Key.Index) {
@@ -93,12 +139,16 @@ func (l *localShards) DeleteShards(ctx context.Context, id cluster.DiskID, keys 
 	return d.Delete(ctx, keys)
 }
 
-func (l *localShards) ListShards(ctx context.Context, id cluster.DiskID, pg cluster.PG, after *cluster.ShardKey, limit int) ([]cluster.ShardInfo, error) {
+func (l *localShards) ListShards(ctx context.Context, id cluster.DiskID, pg cluster.PG, after *cluster.ShardKey, limit int) (cluster.ShardPage, error) {
 	d, err := l.disk(id)
 	if err != nil {
-		return nil, err
+		return cluster.ShardPage{}, err
 	}
-	return d.List(ctx, pg, after, limit)
+	// Losses are found when a disk is opened, before it lists anything: one that has
+	// none before the look has none in it, while one that has may be restored after.
+	whole := d.Loss() == nil
+	rows, err := d.List(ctx, pg, after, limit)
+	return cluster.ShardPage{Rows: rows, Whole: whole}, err
 }
 
 // allShards reaches the disks of any node: its own without a detour.
@@ -108,7 +158,10 @@ type allShards struct {
 	remote transport.Shards
 }
 
-var _ object.Shards = allShards{}
+var (
+	_ object.Shards = allShards{}
+	_ object.Relays = transport.Shards{}
+)
 
 func (a allShards) AppendShards(ctx context.Context, to cluster.NodeID, epoch cluster.Epoch, disks []cluster.DiskID, shards []cluster.Shard) []error {
 	if to == a.self {
@@ -124,7 +177,7 @@ func (a allShards) ReadShard(ctx context.Context, to cluster.NodeID, id cluster.
 	return a.remote.ReadShard(ctx, to, id, key, r, dst)
 }
 
-func (a allShards) ListShards(ctx context.Context, to cluster.NodeID, id cluster.DiskID, pg cluster.PG, after *cluster.ShardKey, limit int) ([]cluster.ShardInfo, error) {
+func (a allShards) ListShards(ctx context.Context, to cluster.NodeID, id cluster.DiskID, pg cluster.PG, after *cluster.ShardKey, limit int) (cluster.ShardPage, error) {
 	if to == a.self {
 		return a.local.ListShards(ctx, id, pg, after, limit)
 	}

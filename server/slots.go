@@ -28,8 +28,11 @@ const (
 // with a damaged index.
 type diskSlot struct {
 	dir    string
+	cfg    disk.Config
 	open   func(expected cluster.DiskID) (*disk.Disk, error) // zero: whichever is there
 	logger *slog.Logger
+
+	opening sync.Mutex // held by take
 
 	mu    sync.RWMutex
 	disk  *disk.Disk     // nil: out of service
@@ -38,7 +41,7 @@ type diskSlot struct {
 	why   error
 	slow  bool
 
-	pace diskPace // judgeDisks owns it
+	pace pace // judgePaces owns it
 }
 
 // get is the disk, or why there is none.
@@ -61,9 +64,14 @@ func (s *diskSlot) holds(id cluster.DiskID) bool {
 // take opens the disk. Once one was here it must be that one: another of the same
 // cluster belongs elsewhere, and opening it would write to it.
 func (s *diskSlot) take() error {
+	s.opening.Lock()
+	defer s.opening.Unlock()
 	s.mu.RLock()
-	expected := s.id
+	expected, there := s.id, s.disk != nil
 	s.mu.RUnlock()
+	if there {
+		return nil
+	}
 	d, err := s.open(expected)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -79,6 +87,41 @@ func (s *diskSlot) take() error {
 	}
 	s.disk, s.id, s.state, s.why = d, d.ID(), "", nil
 	return nil
+}
+
+// format makes the empty directory of a slot without a disk a new one, on an
+// operator's word, and opens it. What was here before is not waited for any more.
+func (s *diskSlot) format() (cluster.DiskID, error) {
+	s.opening.Lock()
+	id, err := disk.Format(s.cfg)
+	if err == nil {
+		s.mu.Lock()
+		s.id = id
+		s.mu.Unlock()
+	}
+	s.opening.Unlock()
+	if err != nil {
+		return id, err
+	}
+	return id, s.take()
+}
+
+// slotList are the slots of a node, which get more while it runs.
+type slotList struct {
+	mu   sync.RWMutex
+	list []*diskSlot
+}
+
+func (l *slotList) all() []*diskSlot {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.list[:len(l.list):len(l.list)]
+}
+
+func (l *slotList) add(s *diskSlot) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.list = append(l.list, s)
 }
 
 // give takes the disk out of the slot.

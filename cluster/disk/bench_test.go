@@ -10,6 +10,7 @@ import (
 
 	"bivalve/cluster"
 	"bivalve/cluster/disk/disktest"
+	"bivalve/cluster/disk/vfs"
 
 	"golang.org/x/sys/unix"
 )
@@ -38,6 +39,40 @@ func BenchmarkAppend(b *testing.B) {
 					return writeOneFile(dir, fmt.Sprintf("%08d", n), shard.Payload)
 				})
 			})
+		}
+	}
+}
+
+// Large shards past the page cache, as they go, and through it, as on a file system
+// that refuses O_DIRECT.
+func BenchmarkDirect(b *testing.B) {
+	for _, size := range []int{LargeBytes, 1 << 20} {
+		for _, writers := range []int{1, 16} {
+			for _, direct := range []bool{true, false} {
+				way := map[bool]string{true: "direct", false: "page-cache"}[direct]
+				b.Run(fmt.Sprintf("%dK/%dw/%s", size>>10, writers, way), func(b *testing.B) {
+					cfg := testConfig(b, nil)
+					cfg.Dir = filepath.Join(benchDir(b), "disk")
+					var refused atomic.Bool
+					cfg.FS = vfs.Inject(vfs.Real{}, func(op vfs.Op, name string) (bool, error) {
+						// Refused once, it is not tried again.
+						if !direct && op == vfs.OpOpenWrite && filepath.Ext(name) == ".large" && !refused.Swap(true) {
+							return false, vfs.ErrDirect
+						}
+						return true, nil
+					})
+					d := fresh(b, cfg)
+					shard := benchShard(size)
+					runWriters(b, size, writers, func(n int64) error {
+						s := shard
+						s.Key.Chunk = uint32(n)
+						return d.Append(b.Context(), []cluster.Shard{s})
+					})
+					if d.large.refused == direct {
+						b.Errorf("direct i/o refused: %v", d.large.refused)
+					}
+				})
+			}
 		}
 	}
 }

@@ -30,6 +30,7 @@ type Disk struct {
 	claims       claims
 	seq          atomic.Uint64 // the last sequence number given out
 	failed       atomic.Pointer[failure]
+	closely      atomic.Bool          // see WatchClosely
 	room         atomic.Pointer[room] // as last seen
 	readers      chan struct{}        // a slot for each read under way
 	lossMu       sync.Mutex           // orders the closing of the next two

@@ -27,6 +27,14 @@
 //   - No segment is removed before all that lives in it is durable elsewhere and
 //     the manifest without it is too; a segment that reappears is known dead.
 //
+// By hand, beyond what the tests do each time:
+//
+//	BIVALVE_CRASH_SEEDS=10000 go test -run 'TestCrash$' -timeout 1h .   `make crash`; ten thousand ends of power, process and sync
+//	BIVALVE_CRASH_SEED=n go test -run 'TestCrash$' .                    the one that failed, again
+//	BIVALVE_FLIPS=all go test -run 'TestEveryFlip|TestIndexFlips' .     every bit of a small disk, not a share of them
+//	BIVALVE_BIG=1 go test -run TestReopenCost -v .                      a million shards
+//	scripts/checkers.sh                                                 `make checkers`; what the tests say without a sync or a check
+//
 // Start reading at disk.go, then append.go (how writers share a sync), record.go
 // and FORMAT.md (what is written), replay.go (what a restart does), health.go
 // (how a disk is given up).

@@ -58,7 +58,7 @@ func (d *Disk) Watch(ctx context.Context) error {
 			select {
 			case busy <- struct{}{}:
 				// On its own, as it may hang with the disk; Close waits for it if it can.
-				go func() { d.probe(n%canaryEvery == 0); <-busy }()
+				go func() { d.probe(n%canaryEvery == 0 || d.closely.Load()); <-busy }()
 			default:
 			}
 		}
@@ -236,6 +236,16 @@ func (d *Disk) Lost() <-chan struct{} { return d.lost }
 
 // Latency of the disk's calls in the last minute.
 func (d *Disk) Latency() watch.Latency { return d.monitor.Latency() }
+
+// LatencyOf is Latency of so much of the last minute. Calls under way count by their
+// age.
+func (d *Disk) LatencyOf(last time.Duration) watch.Latency {
+	return d.monitor.LatencyOf(uint64(last / watchEvery))
+}
+
+// WatchClosely has the disk write, sync and read a page every few seconds instead of
+// every 15, as long as it is on: who gives it no work learns its pace by that.
+func (d *Disk) WatchClosely(on bool) { d.closely.Store(on) }
 
 // hungError is what those are told that were waiting.
 func (d *Disk) hungError() error {

@@ -34,6 +34,9 @@ type Config struct {
 	Seeds  func() []string
 	Logger *slog.Logger     // default slog.Default()
 	Now    func() time.Time // default time.Now
+	// Lost tells whether what is sent to an address (host:port) gets lost: faults
+	// for tests.
+	Lost func(addr string) bool
 
 	tune func(*memberlist.Config) // tests shorten times
 	// rejoin is rejoinInterval unless a test says otherwise.
@@ -126,6 +129,11 @@ func New(cfg Config) (*Membership, error) {
 	mc.Delegate, mc.Events, mc.Alive, mc.Merge = delegate{m}, delegate{m}, delegate{m}, delegate{m}
 	if cfg.tune != nil {
 		cfg.tune(mc)
+	}
+	if cfg.Lost != nil {
+		if mc.Transport, err = newLossy(mc, cfg.Lost); err != nil {
+			return nil, fmt.Errorf("membership: %w", err)
+		}
 	}
 	if m.ml, err = memberlist.Create(mc); err != nil {
 		return nil, fmt.Errorf("membership: %w", err)

@@ -2,9 +2,11 @@ package placement
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 
 	"bivalve/cluster"
 )
@@ -96,22 +98,34 @@ func Compute(in Input) (*cluster.Layout, error) {
 	for pg := range l.Groups {
 		l.Groups[pg] = slots[pg*2*per : (pg+1)*2*per : (pg+1)*2*per]
 	}
-	for i, name := range in.Zones {
-		z := newZone(l, name, zoneOf, in.PGs)
-		if err := z.solve(in.Before, i); err != nil {
-			return nil, fmt.Errorf("placement: zone %s: %w", name, err)
-		}
-		for pg := range l.Groups {
-			half := l.Groups[pg][zoneOffset(pg, i, per):]
-			for s, d := range z.group(pg) {
-				half[s] = z.disks[d].global
-			}
-		}
+	var wg sync.WaitGroup
+	var errs [2]error
+	for i := range in.Zones { // they share nothing but the table, where each has its half of every group
+		wg.Go(func() { errs[i] = solve(in, l, i, zoneOf) })
+	}
+	wg.Wait()
+	if err := cmp.Or(errs[0], errs[1]); err != nil {
+		return nil, err
 	}
 	if err := l.Validate(func(n cluster.NodeID) cluster.Zone { return zoneOf[n] }); err != nil {
 		return nil, fmt.Errorf("placement: %w", err)
 	}
 	return l, nil
+}
+
+// solve makes the half of the table that is Zones[i]'s.
+func solve(in Input, l *cluster.Layout, i int, zoneOf map[cluster.NodeID]cluster.Zone) error {
+	z := newZone(l, in.Zones[i], zoneOf, in.PGs)
+	if err := z.solve(in.Before, i); err != nil {
+		return fmt.Errorf("placement: zone %s: %w", in.Zones[i], err)
+	}
+	for pg := range l.Groups {
+		half := l.Groups[pg][zoneOffset(pg, i, z.per):]
+		for s, d := range z.group(pg) {
+			half[s] = z.disks[d].global
+		}
+	}
+	return nil
 }
 
 // zoneOffset is where the slots of Zones[i] begin in a group: even groups list

@@ -301,6 +301,42 @@ func TestLargeRegion(t *testing.T) {
 		if float64(moved) > 1.1*share+1 {
 			t.Errorf("%d moves for a share of %.1f", moved, share)
 		}
+		if testing.Short() && pgs > 16384 {
+			continue
+		}
+		// A node is drained, then a disk is lost: what they held moves and nothing
+		// else, within their zone.
+		in.Members = append([]cluster.Member(nil), in.Members...)
+		for _, gone := range []struct {
+			what  string
+			disks []int
+		}{{"one node drained", []int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11}}, {"one disk lost", []int{5}}} {
+			at := 3 * len(gone.disks) // another node each time
+			m := in.Members[at]
+			m.Disks = append([]cluster.Disk(nil), m.Disks...)
+			held := 0
+			for _, i := range gone.disks {
+				held += look(next, m.Zone).load[m.Disks[i].ID]
+				m.Disks[i].Weight = 0
+			}
+			in.Members[at], in.Before = m, next
+			start = time.Now()
+			after, err := Next(in, func(cluster.DiskID) bool { return len(gone.disks) == 1 })
+			must(t, err)
+			took := time.Since(start)
+			checkLayout(t, in, after, 1)
+			moved := 0
+			for _, mv := range Moves(next, after) {
+				if moved++; zoneOf(mv.From.Node) != m.Zone {
+					t.Errorf("%s: a slot of zone %s moves", gone.what, zoneOf(mv.From.Node))
+				}
+			}
+			t.Logf("%d groups: %s in %v: it held %d slots, %d move", pgs, gone.what, took.Round(time.Millisecond), held, moved)
+			if len(after.Moving) != moved || float64(moved) > 1.1*float64(held)+1 {
+				t.Errorf("%s: %d of %d moves for %d slots", gone.what, len(after.Moving), moved, held)
+			}
+			next = after.Moved(func(cluster.Slot) bool { return true })
+		}
 	}
 }
 
@@ -365,5 +401,26 @@ func TestInputIsChecked(t *testing.T) {
 		if _, err := Compute(in); err == nil {
 			t.Errorf("%s: accepted", name)
 		}
+	}
+}
+
+// BenchmarkCompute makes the first layout of a large region, and the one with a node more.
+func BenchmarkCompute(b *testing.B) {
+	in := input(region(500, 12), 8, 1, 1<<16)
+	first, err := Compute(in)
+	if err != nil {
+		b.Fatal(err)
+	}
+	more := in
+	more.Members = append(append([]cluster.Member(nil), in.Members...), member("a999", same(12, 4000)...))
+	more.Before = first
+	for name, in := range map[string]Input{"first": in, "a node more": more} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				if _, err := Compute(in); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }

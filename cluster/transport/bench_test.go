@@ -100,7 +100,7 @@ func benchFramed(b *testing.B, payload []byte, mode EncryptMode) {
 	shards, disks := []cluster.Shard{testShard(0, payload)}, []cluster.DiskID{{1}}
 	ctx := context.Background()
 	drive(b, len(payload), func(_, peer int) error {
-		return (Shards{c}).AppendShards(ctx, cluster.NodeID(rune('b'))+cluster.NodeID(rune('0'+peer)), 1, disks, shards)[0]
+		return (Shards{Client: c}).AppendShards(ctx, cluster.NodeID(rune('b'))+cluster.NodeID(rune('0'+peer)), 1, disks, shards)[0]
 	})
 }
 

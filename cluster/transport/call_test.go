@@ -146,7 +146,7 @@ func TestCancelEndsACall(t *testing.T) {
 	}()
 	recv(t, entered, "call")
 	cancel()
-	if err := recv(t, errs, "cancelled call"); !errors.Is(err, context.Canceled) || !errors.Is(err, cluster.ErrUnreachable) {
+	if err := recv(t, errs, "cancelled call"); !errors.Is(err, context.Canceled) || !errors.Is(err, cluster.ErrUnreachable) || errors.Is(err, ErrNotSent) {
 		t.Fatalf("got %v", err)
 	}
 	recv(t, ended, "end of the handler")
@@ -162,7 +162,7 @@ func TestUnreachableAtOnce(t *testing.T) {
 	ca := newTestCA(t, "test")
 	c := client(t, Config{Identity: ca.identity("a1", time.Now()), Limits: Limits{DownFor: time.Hour}}, addr)
 	for i := range 3 { // the first dials, the others fail fast
-		if _, err := c.Call(testCtx(t), "b1", Call{Kind: kindEcho}); !errors.Is(err, cluster.ErrUnreachable) {
+		if _, err := c.Call(testCtx(t), "b1", Call{Kind: kindEcho}); !errors.Is(err, cluster.ErrUnreachable) || !errors.Is(err, ErrNotSent) {
 			t.Fatalf("call %d: %v", i, err)
 		}
 	}
@@ -293,5 +293,31 @@ func TestCloseEndsCalls(t *testing.T) {
 	}
 	if c.SendRaft("b1", [][]byte{{1}}) {
 		t.Fatal("sent after Close")
+	}
+}
+
+// TestSentTwiceIsSent: that the second try of a call was not sent says nothing of the
+// first, which went out on a connection that broke.
+func TestSentTwiceIsSent(t *testing.T) {
+	got := make(chan bool, 1)
+	c, s := pair(t, Config{Limits: Limits{DrainTimeout: time.Millisecond}}, func(s *Server) {
+		s.Handle(kindEcho, echo)
+		s.Handle(kindBlock, func(ctx context.Context, _ *Request) (Answer, error) {
+			got <- true
+			<-ctx.Done()
+			return Answer{}, ctx.Err()
+		})
+	})
+	_, err := c.Call(testCtx(t), "b1", Call{Kind: kindEcho}) // leaves a connection to use again
+	must(t, err)
+	errs := make(chan error, 1)
+	go func() {
+		_, err := c.Call(testCtx(t), "b1", Call{Kind: kindBlock, Idempotent: true})
+		errs <- err
+	}()
+	recv(t, got, "call")
+	s.stop() // it ends what is under way, and nobody answers any more
+	if err := recv(t, errs, "end of the call"); err == nil || errors.Is(err, ErrNotSent) {
+		t.Fatalf("got %v", err)
 	}
 }

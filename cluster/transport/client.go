@@ -61,6 +61,8 @@ type Call struct {
 	// Idempotent calls are made again on a fresh connection when a reused one
 	// breaks before anything of the response came.
 	Idempotent bool
+	// Cause is counted where the bytes cross between zones.
+	Cause Cause
 }
 
 // Reply is what the peer answered.
@@ -72,8 +74,8 @@ type Reply struct {
 
 // Call sends req and waits for the answer. An error of the peer is a
 // *RemoteError. cluster.ErrUnreachable means that no answer could be had, and
-// that the call may or may not have been done; cluster.ErrOverloaded from this
-// side that it was not sent. A context that ended shows in the error as well.
+// that the call may or may not have been done unless it is ErrNotSent too;
+// cluster.ErrOverloaded from this side that it was not sent. A context that ended shows in the error as well.
 func (c *Client) Call(ctx context.Context, to cluster.NodeID, req Call) (Reply, error) {
 	if req.Pool > PoolMeta {
 		return Reply{}, fmt.Errorf("transport: %w: pool %d", cluster.ErrInvalid, req.Pool)
@@ -93,12 +95,18 @@ func (c *Client) Call(ctx context.Context, to cluster.NodeID, req Call) (Reply, 
 		defer cancel()
 	}
 	var reply Reply
+	sent := false
 	for attempt := 0; ; attempt++ {
+		var x progress
 		var again bool
-		reply, again, err = c.once(ctx, p, &req, deadline, attempt > 0)
+		reply, x, again, err = c.once(ctx, p, &req, deadline, attempt > 0)
+		sent = sent || x.sent
 		if !again || attempt > 0 || ctx.Err() != nil {
 			break
 		}
+	}
+	if err != nil && !sent { // a frame that did not leave as a whole is never used
+		err = fmt.Errorf("%w: %w", ErrNotSent, err)
 	}
 	c.cfg.Metrics.call(sideClient, req.Kind, err)
 	return reply, err
@@ -106,19 +114,20 @@ func (c *Client) Call(ctx context.Context, to cluster.NodeID, req Call) (Reply, 
 
 // once tries the call on one connection; again tells that a fresh connection
 // may be tried without a risk of doing the call twice.
-func (c *Client) once(ctx context.Context, p *peer, req *Call, deadline time.Time, fresh bool) (reply Reply, again bool, err error) {
+func (c *Client) once(ctx context.Context, p *peer, req *Call, deadline time.Time, fresh bool) (reply Reply, x progress, again bool, err error) {
 	cn, reused, err := c.take(ctx, p, req.Pool, fresh, !req.Idempotent)
 	if err != nil {
-		return Reply{}, false, err
+		return Reply{}, x, false, err
 	}
 	cp := &p.pools[req.Pool]
 	if err := cn.raw.SetDeadline(deadline); err != nil {
 		c.drop(cp, cn)
-		return Reply{}, reused, fmt.Errorf("transport: node %s: %w: %w", p.id, cluster.ErrUnreachable, err)
+		return Reply{}, x, reused, fmt.Errorf("transport: node %s: %w: %w", p.id, cluster.ErrUnreachable, err)
 	}
 	// A deadline in the past ends the read or write in progress.
 	stop := context.AfterFunc(ctx, func() { _ = cn.raw.SetDeadline(time.Unix(1, 0)) })
-	reply, x, err := c.exchange(ctx, cn, req, deadline)
+	reply, x, err = c.exchange(cn, req, deadline)
+	c.countBytes(p.id, req.Cause, classOf(req.Kind), x.out, x.in)
 	var remote *RemoteError
 	if clean := stop(); clean && (err == nil || errors.As(err, &remote)) {
 		if errors.Is(err, ErrFrame) {
@@ -126,23 +135,27 @@ func (c *Client) once(ctx context.Context, p *peer, req *Call, deadline time.Tim
 		} else {
 			cp.give(cn)
 		}
-		return reply, false, err
+		return reply, x, false, err
 	}
 	c.drop(cp, cn)
 	if err == nil || errors.As(err, &remote) {
-		return reply, false, err // the answer was in before the context ended
+		return reply, x, false, err // the answer was in before the context ended
 	}
 	if e := ctx.Err(); e != nil {
 		err = fmt.Errorf("%w: %w", e, err)
 	}
 	again = reused && (!x.sent || (req.Idempotent && !x.answered))
-	return Reply{}, again, fmt.Errorf("transport: call node %s: %w: %w", p.id, cluster.ErrUnreachable, err)
+	return Reply{}, x, again, fmt.Errorf("transport: call node %s: %w: %w", p.id, cluster.ErrUnreachable, err)
 }
 
-// progress tells how far an exchange came.
-type progress struct{ sent, answered bool }
+// progress tells how far an exchange came, and the bytes of the frames that went
+// whole.
+type progress struct {
+	sent, answered bool
+	out, in        int
+}
 
-func (c *Client) exchange(ctx context.Context, cn *conn, req *Call, deadline time.Time) (Reply, progress, error) {
+func (c *Client) exchange(cn *conn, req *Call, deadline time.Time) (Reply, progress, error) {
 	var x progress
 	cn.nextID++
 	h := header{
@@ -153,7 +166,7 @@ func (c *Client) exchange(ctx context.Context, cn *conn, req *Call, deadline tim
 		return Reply{}, x, err
 	}
 	x.sent = true
-	out := totalLen(req.Body) + len(req.Head) + headerBytes
+	x.out = totalLen(req.Body) + len(req.Head) + headerBytes
 	r, err := cn.readHeader()
 	if err != nil {
 		return Reply{}, x, err
@@ -177,8 +190,7 @@ func (c *Client) exchange(ctx context.Context, cn *conn, req *Call, deadline tim
 			return Reply{}, x, err
 		}
 	}
-	in := int(r.BodyLen) + len(head) + headerBytes
-	c.countBytes(ctx, cn.peer, classOf(req.Kind), out, in)
+	x.in = int(r.BodyLen) + len(head) + headerBytes
 	if r.Flags&flagError != 0 {
 		carried, _, err := c.codec.read(head, cn.peer)
 		if err != nil {

@@ -50,6 +50,9 @@ type Config struct {
 	// Errors are further sentinels that cross the wire by kind, from
 	// FirstFreeErrorCode on. Both sides need the same table.
 	Errors map[uint16]error
+	// Wrap stands between the client and a connection that it has dialled, before
+	// a byte is sent: faults for tests. Nil leaves connections as they are.
+	Wrap func(to cluster.NodeID, c net.Conn) net.Conn
 	// Buffers lends memory for shard bodies; default NewBuffers().
 	Buffers Buffers
 	// Metrics is shared by client and server; nil counts into nothing visible.
@@ -75,6 +78,7 @@ type Limits struct {
 	MaxHandshakes    int           // server: connections not yet authenticated [512]
 	ShardBytes       int64         // server: shard bodies in memory [256 MiB]
 	MetaBytes        int64         // server: metadata bodies in memory [128 MiB]
+	RelayBytes       int64         // server: chunks being relayed, with the shards made of them [128 MiB]
 	RaftQueue        int           // client: messages waiting per peer [4096]
 	RaftQueueBytes   int           // client: their bytes [64 MiB]
 }
@@ -109,6 +113,9 @@ func (l Limits) withDefaults() Limits {
 	}
 	if l.MetaBytes == 0 {
 		l.MetaBytes = 128 << 20
+	}
+	if l.RelayBytes == 0 {
+		l.RelayBytes = 128 << 20
 	}
 	return l
 }

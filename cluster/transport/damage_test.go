@@ -108,7 +108,7 @@ func TestDamagedBytesAreRejected(t *testing.T) {
 					b, err2 := c.CallMeta(ctx, "b1", 3, want)
 					check(err2 != nil || bytes.Equal(b, want))
 					c.SendRaft("b1", [][]byte{want})
-					errs := Shards{c}.AppendShards(ctx, "b1", 1, []cluster.DiskID{{1}}, []cluster.Shard{testShard(uint32(i), want)})
+					errs := Shards{Client: c}.AppendShards(ctx, "b1", 1, []cluster.DiskID{{1}}, []cluster.Shard{testShard(uint32(i), want)})
 					if i > 0 && (err != nil || err2 != nil || errs[0] != nil) {
 						damaged++
 					}

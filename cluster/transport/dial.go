@@ -78,6 +78,9 @@ func (c *Client) dialNow(ctx context.Context, to cluster.NodeID, pool Pool) (*co
 	if err != nil {
 		return nil, err
 	}
+	if c.cfg.Wrap != nil {
+		raw = c.cfg.Wrap(to, raw)
+	}
 	hctx, cancel := context.WithTimeout(ctx, c.cfg.Limits.HandshakeTimeout)
 	defer cancel()
 	stop := context.AfterFunc(hctx, func() { _ = raw.Close() }) // ends any read below

@@ -19,6 +19,8 @@ var (
 	ErrIdentity = errors.New("peer identity refused")
 	// ErrClosed: the client was closed.
 	ErrClosed = errors.New("transport is closed")
+	// ErrNotSent: the call certainly did not get to the peer.
+	ErrNotSent = errors.New("call was not sent")
 	// ErrNoHandler: the peer does not serve calls of this kind.
 	ErrNoHandler = errors.New("no handler for this kind of call")
 )

@@ -115,8 +115,8 @@ func TestBytesBetweenZonesAreCounted(t *testing.T) {
 	c, _ := pair(t, cfg, func(s *Server) { s.HandleShards(newMemShards(cluster.DiskID{1})) })
 	put := func() {
 		t.Helper()
-		ctx := WithCause(testCtx(t), CauseHeal)
-		must(t, Shards{c}.AppendShards(ctx, "b1", 1, []cluster.DiskID{{1}}, []cluster.Shard{testShard(0, make([]byte, 100000))})[0])
+		ctx := testCtx(t)
+		must(t, Shards{Client: c, Cause: CauseHeal}.AppendShards(ctx, "b1", 1, []cluster.DiskID{{1}}, []cluster.Shard{testShard(0, make([]byte, 100000))})[0])
 	}
 	read := func() float64 {
 		t.Helper()

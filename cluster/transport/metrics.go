@@ -3,41 +3,48 @@ package transport
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"bivalve/cluster"
 )
 
-// Cause says why bytes cross between zones; it is a metric label.
+// Cause says why bytes cross between zones; it is a metric label. It is fixed
+// where a client of the transport is made (Shards.Cause, Call.Cause).
 type Cause uint8
 
 const (
-	CauseOther Cause = iota
+	// CauseAuto is what the kind of the call suggests: an append is a put, a read
+	// a get, a delete reclaims.
+	CauseAuto Cause = iota
 	CausePut
 	CauseGet
-	CauseHeal
+	CauseHeal      // rebuilding what is damaged or missing
+	CauseResync    // bringing back a zone or a disk that was away
+	CauseRebalance // moving to where the layout says
 	CauseScrub
-	CauseRebalance
-	CauseResync
+	CauseReclaim // deletes
 	CauseVault
 	CauseMetadata
 	CauseRaft
+	CauseOther
 	causeCount
 )
 
 func (c Cause) String() string {
-	if c >= causeCount {
+	if c >= causeCount || c == CauseAuto {
 		c = CauseOther
 	}
-	return [causeCount]string{"other", "put", "get", "heal", "scrub", "rebalance", "resync", "vault", "metadata", "raft"}[c]
+	return [causeCount]string{"", "put", "get", "heal", "resync", "rebalance", "scrub", "reclaim", "vault", "metadata", "raft", "other"}[c]
 }
 
-type causeKey struct{}
-
-// WithCause marks the calls made under the context.
-func WithCause(ctx context.Context, c Cause) context.Context {
-	return context.WithValue(ctx, causeKey{}, c)
+// causeOf settles what CauseAuto leaves open.
+func causeOf(c Cause, class int) Cause {
+	if c != CauseAuto && c < causeCount {
+		return c
+	}
+	return [kindClasses]Cause{CausePut, CauseGet, CauseReclaim, CauseOther, CauseRaft, CauseMetadata, CauseOther, CauseMetadata, CausePut}[class]
 }
 
 type side int
@@ -52,11 +59,34 @@ const (
 type Metrics struct {
 	calls [2][kindClasses][outcomes]prometheus.Counter
 	bytes [2][kindClasses][2]prometheus.Counter // out, in
-	zones [causeCount][2]prometheus.Counter
+	zones [causeCount]crossing
+}
+
+// crossing counts the bytes of one cause between zones.
+type crossing struct {
+	shown   [2]prometheus.Counter // out, in
+	out, in atomic.Int64
+}
+
+// Crossed is how many bytes this node's calls have moved between zones for one
+// cause: out to other zones, in from them. Only the caller's side counts, so that
+// the sum over all nodes counts every byte once.
+type Crossed struct {
+	Out int64 `json:"out"`
+	In  int64 `json:"in"`
+}
+
+// Crossed tells the bytes between zones so far by the name of their cause.
+func (m *Metrics) Crossed() map[string]Crossed {
+	out := make(map[string]Crossed, causeCount)
+	for c := CausePut; c < causeCount; c++ {
+		out[c.String()] = Crossed{Out: m.zones[c].out.Load(), In: m.zones[c].in.Load()}
+	}
+	return out
 }
 
 const (
-	kindClasses = 8
+	kindClasses = 9
 	outcomes    = 4
 )
 
@@ -70,6 +100,8 @@ func classOf(k Kind) int {
 		return 2
 	case k == kindList:
 		return 3
+	case k == kindRelay:
+		return classRelay
 	case k == kindRaft:
 		return 4
 	case k.isMeta():
@@ -95,7 +127,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		reg.MustRegister(calls, bytes, zones)
 	}
 	m := &Metrics{}
-	kinds := [kindClasses]string{"append", "read", "delete", "list", "raft", "metadata", "other", "stream"}
+	kinds := [kindClasses]string{"append", "read", "delete", "list", "raft", "metadata", "other", "stream", "relay"}
 	dirs := [2]string{"out", "in"}
 	for s, sideName := range [2]string{"client", "server"} {
 		for k, kind := range kinds {
@@ -107,9 +139,9 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			}
 		}
 	}
-	for c := range causeCount {
+	for c := CausePut; c < causeCount; c++ {
 		for d, dir := range dirs {
-			m.zones[c][d] = zones.WithLabelValues(c.String(), dir)
+			m.zones[c].shown[d] = zones.WithLabelValues(c.String(), dir)
 		}
 	}
 	return m
@@ -134,7 +166,10 @@ func (m *Metrics) callClass(s side, class int, err error) {
 	m.calls[s][class][o].Inc()
 }
 
-const classStream = 7
+const (
+	classStream = 7
+	classRelay  = 8
+)
 
 func (m *Metrics) traffic(s side, class, out, in int) {
 	m.bytes[s][class][0].Add(float64(out))
@@ -142,7 +177,7 @@ func (m *Metrics) traffic(s side, class, out, in int) {
 }
 
 // countBytes counts what this client moved, and whether it crossed zones.
-func (c *Client) countBytes(ctx context.Context, to cluster.NodeID, class, out, in int) {
+func (c *Client) countBytes(to cluster.NodeID, cause Cause, class, out, in int) {
 	c.cfg.Metrics.traffic(sideClient, class, out, in)
 	if c.cfg.ZoneOf == nil {
 		return
@@ -150,15 +185,9 @@ func (c *Client) countBytes(ctx context.Context, to cluster.NodeID, class, out, 
 	if z := c.cfg.ZoneOf(to); z == "" || z == c.cfg.Zone {
 		return
 	}
-	cause, _ := ctx.Value(causeKey{}).(Cause)
-	if cause == CauseOther {
-		switch class {
-		case 4:
-			cause = CauseRaft
-		case 5, classStream:
-			cause = CauseMetadata
-		}
-	}
-	c.cfg.Metrics.zones[min(cause, causeCount-1)][0].Add(float64(out))
-	c.cfg.Metrics.zones[min(cause, causeCount-1)][1].Add(float64(in))
+	x := &c.cfg.Metrics.zones[causeOf(cause, class)]
+	x.out.Add(int64(out))
+	x.in.Add(int64(in))
+	x.shown[0].Add(float64(out))
+	x.shown[1].Add(float64(in))
 }

@@ -155,7 +155,7 @@ func (c *Client) flushRaft(p *peer, cn *conn) error {
 		if err != nil {
 			return err
 		}
-		c.countBytes(c.ctx, p.id, classOf(kindRaft), n, 0)
+		c.countBytes(p.id, CauseRaft, classOf(kindRaft), n, 0)
 	}
 }
 

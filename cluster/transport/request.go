@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"time"
 
 	"golang.org/x/sync/semaphore"
 
@@ -77,10 +78,25 @@ func (r *Request) release() {
 	}
 }
 
+// keep makes the request's memory the caller's, until it calls the function that
+// keep returns, once.
+func (r *Request) keep() (free func()) {
+	mine := &Request{server: r.server, lent: r.lent, budget: r.budget, weight: r.weight}
+	r.lent, r.weight = nil, 0
+	return mine.release
+}
+
 // handler is one row of the server's table.
 type handler struct {
 	serve HandlerFunc
 	// split cuts the body into buffers of their own, so that each shard starts
 	// on an aligned one. nil: one buffer.
 	split func(head []byte, bodyLen int) ([]int, error)
+	// budget is where the memory comes from; nil: that of shards.
+	budget *semaphore.Weighted
+	// weigh is how much of it a call takes; nil: its body.
+	weigh func(head []byte, bodyLen int) int64
+	// patience is how long a call waits for memory before it is refused in order;
+	// 0: as long as the caller does, and then the connection ends.
+	patience time.Duration
 }

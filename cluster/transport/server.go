@@ -28,6 +28,7 @@ type Server struct {
 	// Memory of bodies in flight. Metadata has its own, so that shards cannot
 	// starve it; a raft connection holds one message at a time and needs none.
 	shardMem, metaMem *semaphore.Weighted
+	relayMem          *semaphore.Weighted // and relays theirs, see HandleRelay
 	handshakes        chan struct{}
 	draining          atomic.Bool
 
@@ -57,6 +58,7 @@ func NewServer(cfg Config) (*Server, error) {
 		handlers: make(map[Kind]handler), streams: make(map[Kind]StreamHandler),
 		shardMem:   semaphore.NewWeighted(cfg.Limits.ShardBytes),
 		metaMem:    semaphore.NewWeighted(cfg.Limits.MetaBytes),
+		relayMem:   semaphore.NewWeighted(cfg.Limits.RelayBytes),
 		handshakes: make(chan struct{}, cfg.Limits.MaxHandshakes),
 		conns:      make(map[*serverConn]struct{}), held: make(map[holdings]int),
 	}, nil

@@ -168,6 +168,9 @@ func (c *serverConn) serveCall(base context.Context, h header, head []byte) erro
 	}
 	defer req.release()
 	hd, known := s.handlers[h.Kind]
+	if hd.budget != nil {
+		req.budget = hd.budget
+	}
 	if h.Kind.isMeta() && s.meta != nil {
 		hd, known = handler{serve: s.serveMeta}, true
 	}
@@ -177,7 +180,10 @@ func (c *serverConn) serveCall(base context.Context, h header, head []byte) erro
 		err = fmt.Errorf("%w: %d", ErrNoHandler, h.Kind)
 	}
 	if err == nil || h.BodyLen > 0 {
-		if e := c.receive(ctx, h, req, hd.split); e != nil {
+		switch e := c.receive(ctx, h, req, hd); {
+		case errors.Is(e, errNoRoom):
+			err = e
+		case e != nil:
 			if errors.Is(e, ErrFrame) { // say so; the connection ends all the same
 				return errors.Join(e, c.answer(h, Answer{}, e))
 			}
@@ -205,23 +211,39 @@ func b2i(b bool) int {
 	return 0
 }
 
+// errNoRoom: the call was refused for want of memory, and its body thrown away.
+var errNoRoom = fmt.Errorf("%w: no room", cluster.ErrOverloaded)
+
 // receive reads the body into lent memory. Until the server has that memory it
 // does not read, and so TCP makes the sender wait.
-func (c *serverConn) receive(ctx context.Context, h header, req *Request, split func([]byte, int) ([]int, error)) error {
+func (c *serverConn) receive(ctx context.Context, h header, req *Request, hd handler) error {
 	sizes := []int{int(h.BodyLen)}
-	if split != nil {
+	if hd.split != nil {
 		var err error
-		if sizes, err = split(req.Head, int(h.BodyLen)); err != nil {
+		if sizes, err = hd.split(req.Head, int(h.BodyLen)); err != nil {
 			return fmt.Errorf("%w: %w", ErrFrame, err)
 		}
 	}
 	if h.BodyLen == 0 {
 		return nil
 	}
-	if err := req.budget.Acquire(ctx, int64(h.BodyLen)); err != nil {
-		return fmt.Errorf("%w: waiting for %d bytes of memory: %w", cluster.ErrOverloaded, h.BodyLen, err)
+	weight := int64(h.BodyLen)
+	if hd.weigh != nil {
+		weight = hd.weigh(req.Head, int(h.BodyLen))
 	}
-	req.weight = int64(h.BodyLen)
+	wait := ctx
+	if hd.patience > 0 {
+		var cancel context.CancelFunc
+		wait, cancel = context.WithTimeout(ctx, hd.patience)
+		defer cancel()
+	}
+	if err := req.budget.Acquire(wait, weight); err != nil {
+		if hd.patience > 0 && ctx.Err() == nil {
+			return c.skipBody(h)
+		}
+		return fmt.Errorf("%w: waiting for %d bytes of memory: %w", cluster.ErrOverloaded, weight, err)
+	}
+	req.weight = weight
 	for _, n := range sizes {
 		if h.Kind.isMeta() {
 			req.parts = append(req.parts, make([]byte, n)) // its handler may keep it
@@ -237,6 +259,17 @@ func (c *serverConn) receive(ctx context.Context, h header, req *Request, split 
 		return err
 	}
 	return c.readBody(h, req.parts)
+}
+
+// skipBody reads past a body that there is no room for.
+func (c *serverConn) skipBody(h header) error {
+	if err := c.raw.SetReadDeadline(time.Now().Add(c.s.cfg.Limits.ReadTimeout)); err != nil {
+		return err
+	}
+	if _, err := io.CopyN(io.Discard, c.br, int64(h.BodyLen)); err != nil {
+		return err
+	}
+	return errNoRoom
 }
 
 func (c *serverConn) answer(h header, ans Answer, err error) error {

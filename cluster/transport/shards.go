@@ -9,7 +9,10 @@ import (
 
 // Shards makes shard calls to other nodes. Safe for concurrent use. Slices that
 // are passed in are read (dst: written) until the method returns, not after.
-type Shards struct{ Client *Client }
+type Shards struct {
+	Client *Client
+	Cause  Cause // of all its calls
+}
 
 // AppendShards stores shards[i] on disks[i] of one node, all in one message, and
 // returns one result per shard: nil means durable. When the call as a whole
@@ -34,7 +37,7 @@ func (s Shards) appendShards(ctx context.Context, to cluster.NodeID, epoch clust
 	for i := range shards {
 		body[i] = shards[i].Payload
 	}
-	reply, err := s.Client.Call(ctx, to, Call{Pool: PoolShards, Kind: kindAppend, Epoch: epoch, Head: head, Body: body, Idempotent: true})
+	reply, err := s.Client.Call(ctx, to, Call{Pool: PoolShards, Cause: s.Cause, Kind: kindAppend, Epoch: epoch, Head: head, Body: body, Idempotent: true})
 	if err != nil {
 		return err
 	}
@@ -56,7 +59,7 @@ func (s Shards) appendShards(ctx context.Context, to cluster.NodeID, epoch clust
 func (s Shards) ReadShard(ctx context.Context, to cluster.NodeID, disk cluster.DiskID, key cluster.ShardKey, r cluster.BlockRange, dst []byte) (cluster.BlockRead, error) {
 	room := min(len(dst), cluster.MaxShardBytes)
 	reply, err := s.Client.Call(ctx, to, Call{
-		Pool: PoolShards, Kind: kindRead, Idempotent: true,
+		Pool: PoolShards, Cause: s.Cause, Kind: kindRead, Idempotent: true,
 		Head: readHead{disk, key, r, uint32(room)}.encode(),
 		Dst: func(n int) []byte {
 			if n > room {
@@ -81,7 +84,7 @@ func (s Shards) DeleteShards(ctx context.Context, to cluster.NodeID, disk cluste
 	for len(keys) > 0 {
 		n := min(len(keys), maxKeysPerCall)
 		_, err := s.Client.Call(ctx, to, Call{
-			Pool: PoolShards, Kind: kindDelete, Idempotent: true,
+			Pool: PoolShards, Cause: s.Cause, Kind: kindDelete, Idempotent: true,
 			Head: disk[:], Body: [][]byte{encodeKeys(keys[:n])},
 		})
 		if err != nil {
@@ -94,17 +97,17 @@ func (s Shards) DeleteShards(ctx context.Context, to cluster.NodeID, disk cluste
 
 // ListShards lists a disk's shards of one placement group after the given key
 // (nil: from the start), at most limit and at most 65536 of them.
-func (s Shards) ListShards(ctx context.Context, to cluster.NodeID, disk cluster.DiskID, pg cluster.PG, after *cluster.ShardKey, limit int) ([]cluster.ShardInfo, error) {
+func (s Shards) ListShards(ctx context.Context, to cluster.NodeID, disk cluster.DiskID, pg cluster.PG, after *cluster.ShardKey, limit int) (cluster.ShardPage, error) {
 	reply, err := s.Client.Call(ctx, to, Call{
-		Pool: PoolShards, Kind: kindList, Idempotent: true,
+		Pool: PoolShards, Cause: s.Cause, Kind: kindList, Idempotent: true,
 		Head: listHead{disk, pg, after, uint32(max(0, min(limit, maxKeysPerCall)))}.encode(),
 	})
 	if err != nil {
-		return nil, err
+		return cluster.ShardPage{}, err
 	}
-	infos, err := parseInfos(reply.Body)
+	rows, err := parseInfos(reply.Body)
 	if err != nil {
-		return nil, fmt.Errorf("transport: list pg %d: %w: %w", pg, cluster.ErrUnreachable, err)
+		return cluster.ShardPage{}, fmt.Errorf("transport: list pg %d: %w: %w", pg, cluster.ErrUnreachable, err)
 	}
-	return infos, nil
+	return cluster.ShardPage{Rows: rows, Whole: len(reply.Head) > 0 && reply.Head[0] == listWhole}, nil
 }

@@ -18,6 +18,7 @@ type memShards struct {
 	mu    sync.Mutex
 	epoch cluster.Epoch
 	disks map[cluster.DiskID]map[cluster.ShardKey]cluster.Shard
+	whole cluster.DiskID
 }
 
 func newMemShards(disks ...cluster.DiskID) *memShards {
@@ -73,13 +74,13 @@ func (m *memShards) DeleteShards(_ context.Context, disk cluster.DiskID, keys []
 	return nil
 }
 
-func (m *memShards) ListShards(_ context.Context, disk cluster.DiskID, pg cluster.PG, after *cluster.ShardKey, limit int) ([]cluster.ShardInfo, error) {
+func (m *memShards) ListShards(_ context.Context, disk cluster.DiskID, pg cluster.PG, after *cluster.ShardKey, limit int) (cluster.ShardPage, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	var out []cluster.ShardInfo
+	out := cluster.ShardPage{Whole: disk == m.whole}
 	for k, s := range m.disks[disk] {
-		if k.PG == pg && (after == nil || k.Chunk > after.Chunk) && len(out) < limit {
-			out = append(out, cluster.ShardInfo{Key: k, Profile: s.Profile, Generation: s.Generation, Bytes: len(s.Payload)})
+		if k.PG == pg && (after == nil || k.Chunk > after.Chunk) && len(out.Rows) < limit {
+			out.Rows = append(out.Rows, cluster.ShardInfo{Key: k, Profile: s.Profile, Generation: s.Generation, Bytes: len(s.Payload)})
 		}
 	}
 	return out, nil
@@ -102,8 +103,8 @@ func TestShardCalls(t *testing.T) {
 			d1, d2, d3 := cluster.DiskID{1}, cluster.DiskID{2}, cluster.DiskID{3}
 			mem := newMemShards(d1, d2)
 			c, _ := pair(t, Config{Encrypt: mode}, func(s *Server) { s.HandleShards(mem) })
-			sh := Shards{c}
-			ctx := WithCause(testCtx(t), CausePut)
+			sh := Shards{Client: c}
+			ctx := testCtx(t)
 
 			data := randomBytes(cluster.MaxShardBytes)
 			shards := []cluster.Shard{testShard(0, data), testShard(1, data[:70000]), testShard(2, data[:1])}
@@ -133,15 +134,16 @@ func TestShardCalls(t *testing.T) {
 				t.Fatalf("missing shard: %v", err)
 			}
 
-			infos, err := sh.ListShards(ctx, "b1", d1, 513, nil, 10)
+			page, err := sh.ListShards(ctx, "b1", d1, 513, nil, 10)
 			must(t, err)
-			if len(infos) != 1 || infos[0].Key != shards[0].Key || infos[0].Bytes != len(data) || infos[0].Generation != 2 {
-				t.Fatalf("list: %+v", infos)
+			if infos := page.Rows; len(infos) != 1 || page.Whole || infos[0].Key != shards[0].Key || infos[0].Bytes != len(data) || infos[0].Generation != 2 {
+				t.Fatalf("list: %+v", page)
 			}
-			infos, err = sh.ListShards(ctx, "b1", d1, 513, &shards[0].Key, 10)
+			mem.whole = d1
+			page, err = sh.ListShards(ctx, "b1", d1, 513, &shards[0].Key, 10)
 			must(t, err)
-			if len(infos) != 0 {
-				t.Fatalf("list after the last: %+v", infos)
+			if len(page.Rows) != 0 || !page.Whole {
+				t.Fatalf("list after the last: %+v", page)
 			}
 			must(t, sh.DeleteShards(ctx, "b1", d1, []cluster.ShardKey{shards[0].Key, shards[2].Key}))
 			if len(mem.disks[d1]) != 0 {
@@ -158,11 +160,11 @@ func TestAppendRefusesWhatDoesNotFit(t *testing.T) {
 	noSums := good
 	noSums.Sums = nil
 	for _, s := range []cluster.Shard{long, noSums, {}} {
-		if errs := (Shards{c}).AppendShards(testCtx(t), "b1", 1, []cluster.DiskID{{1}}, []cluster.Shard{s}); !errors.Is(errs[0], cluster.ErrInvalid) {
+		if errs := (Shards{Client: c}).AppendShards(testCtx(t), "b1", 1, []cluster.DiskID{{1}}, []cluster.Shard{s}); !errors.Is(errs[0], cluster.ErrInvalid) {
 			t.Errorf("%s: %v", s.Key, errs[0])
 		}
 	}
-	if errs := (Shards{c}).AppendShards(testCtx(t), "b1", 1, nil, []cluster.Shard{good}); !errors.Is(errs[0], cluster.ErrInvalid) {
+	if errs := (Shards{Client: c}).AppendShards(testCtx(t), "b1", 1, nil, []cluster.Shard{good}); !errors.Is(errs[0], cluster.ErrInvalid) {
 		t.Errorf("no disk: %v", errs[0])
 	}
 }
@@ -173,7 +175,7 @@ func TestDamagedShardIsNotStored(t *testing.T) {
 	c, _ := pair(t, Config{}, func(s *Server) { s.HandleShards(mem) })
 	bad := testShard(0, randomBytes(100000))
 	bad.Sums[1]++
-	errs := (Shards{c}).AppendShards(testCtx(t), "b1", 1, []cluster.DiskID{{1}}, []cluster.Shard{bad})
+	errs := (Shards{Client: c}).AppendShards(testCtx(t), "b1", 1, []cluster.DiskID{{1}}, []cluster.Shard{bad})
 	if !errors.Is(errs[0], ErrFrame) || len(mem.disks[cluster.DiskID{1}]) != 0 {
 		t.Fatalf("got %v", errs[0])
 	}

@@ -18,7 +18,7 @@ type ShardHandler interface {
 	// ReadShard puts at most len(dst) bytes into dst.
 	ReadShard(ctx context.Context, disk cluster.DiskID, key cluster.ShardKey, r cluster.BlockRange, dst []byte) (cluster.BlockRead, error)
 	DeleteShards(ctx context.Context, disk cluster.DiskID, keys []cluster.ShardKey) error
-	ListShards(ctx context.Context, disk cluster.DiskID, pg cluster.PG, after *cluster.ShardKey, limit int) ([]cluster.ShardInfo, error)
+	ListShards(ctx context.Context, disk cluster.DiskID, pg cluster.PG, after *cluster.ShardKey, limit int) (cluster.ShardPage, error)
 }
 
 // HandleShards registers the shard calls, before Serve.
@@ -113,9 +113,16 @@ func (s shardServer) list(ctx context.Context, req *Request) (Answer, error) {
 	if err != nil {
 		return Answer{}, err
 	}
-	infos, err := s.h.ListShards(ctx, h.disk, h.pg, h.after, int(min(h.limit, maxKeysPerCall)))
-	if err != nil || len(infos) == 0 {
+	page, err := s.h.ListShards(ctx, h.disk, h.pg, h.after, int(min(h.limit, maxKeysPerCall)))
+	if err != nil {
 		return Answer{}, err
 	}
-	return Answer{Body: [][]byte{encodeInfos(infos)}}, nil
+	a := Answer{Head: []byte{0}}
+	if page.Whole {
+		a.Head[0] = listWhole
+	}
+	if len(page.Rows) > 0 {
+		a.Body = [][]byte{encodeInfos(page.Rows)}
+	}
+	return a, nil
 }

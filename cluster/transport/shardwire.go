@@ -15,6 +15,8 @@ const (
 	listHeadBytes  = 16 + 2 + 1 + keyBytes + 4     // disk, pg, has after, after, limit
 	infoRowBytes   = keyBytes + 1 + 1 + 4 + 4
 
+	listWhole = 1 // in the head of an answer: the disk knows of no loss
+
 	maxShardsPerCall = 256
 	maxKeysPerCall   = 1 << 16
 )

@@ -102,7 +102,7 @@ func (c *Client) sendPieces(ctx context.Context, cn *conn, kind Kind, r io.Reade
 			if err := cn.writeFrame(header{Type: frameChunk, Kind: kind}, nil, [][]byte{buf[:n]}); err != nil {
 				return err
 			}
-			c.countBytes(ctx, cn.peer, classStream, n+headerBytes, 0)
+			c.countBytes(cn.peer, CauseMetadata, classStream, n+headerBytes, 0)
 		}
 		if last {
 			// ID carries the length of the whole, Epoch its checksum.

@@ -28,6 +28,7 @@ const (
 	kindRead   Kind = 2
 	kindDelete Kind = 3
 	kindList   Kind = 4
+	kindRelay  Kind = 5
 	kindRaft   Kind = 16
 	// KindFirstFree to KindLastFree are for Server.Handle and HandleStream.
 	KindFirstFree Kind = 0x40

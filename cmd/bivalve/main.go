@@ -37,7 +37,7 @@ func root() *cobra.Command {
 			return fromEnvironment(cmd.Flags())
 		},
 	}
-	c.AddCommand(initCommand(), serverCommand(), demoCommand(), statusCommand(), adminCommand(), benchCommand(), versionCommand())
+	c.AddCommand(initCommand(), serverCommand(), demoCommand(), statusCommand(), adminCommand(), keyringCommand(), benchCommand(), versionCommand())
 	return c
 }
 

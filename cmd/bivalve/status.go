@@ -4,11 +4,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
 
+	"bivalve/cluster"
 	"bivalve/server"
 
 	"github.com/spf13/cobra"
@@ -47,13 +50,46 @@ func statusCommand() *cobra.Command {
 func printStatus(out io.Writer, s *server.Status) error {
 	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
 	p := func(format string, args ...any) { fmt.Fprintf(w, format+"\n", args...) } // Flush reports a failed write
-	p("region %s\tlayout epoch %d\tk=%d m=%d\ttransport encryption %s", s.Region, s.Epoch, s.Profile.K, s.Profile.M, s.Encrypt)
+	p("region %s\tlayout epoch %d\tk=%d m=%d\ttransport encryption %s\trelay %s", s.Region, s.Epoch, s.Profile.K, s.Profile.M, s.Encrypt, onOff(s.Relay))
 	p("")
+	printZones(p, s)
+	printCatchUp(p, s)
+	p("")
+	printNodes(p, s)
+	p("")
+	printDisks(p, s)
+	p("")
+	printScrub(p, s)
+	printOrphans(p, s)
+	printLifecycle(p, s)
+	p("")
+	printGroups(p, s)
+	p("")
+	p("BETWEEN ZONES\tOUT\tIN\tNOW")
+	for _, cause := range slices.Sorted(maps.Keys(s.Traffic)) {
+		t := s.Traffic[cause]
+		p("%s\t%s\t%s\t%s/s", cause, bytesText(t.Out), bytesText(t.In), bytesText(int64(t.Rate)))
+	}
+	p("")
+	printObjects(p, s)
+	for _, alert := range s.Alerts {
+		p("ALERT: %s", alert)
+	}
+	for _, problem := range s.Problems {
+		p("problem: %s", problem)
+	}
+	return w.Flush()
+}
+
+func printZones(p func(string, ...any), s *server.Status) {
 	p("ZONE\tSTATE\tIF IT DIED NOW")
 	for _, z := range s.Zones {
 		state := "up"
 		if z.Down {
 			state = "DOWN since " + z.Since.Format(time.RFC3339)
+			if z.Cut {
+				state = "CUT OFF since " + z.Since.Format(time.RFC3339)
+			}
 		}
 		if s.Protected.Unknown {
 			p("%s\t%s\tunknown", z.Zone, state)
@@ -61,7 +97,9 @@ func printStatus(out io.Writer, s *server.Status) error {
 			p("%s\t%s\t%d objects lost", z.Zone, state, z.Lost)
 		}
 	}
-	p("")
+}
+
+func printNodes(p func(string, ...any), s *server.Status) {
 	p("NODE\tZONE\tROLE\tSTATE\tVERSION\tS3")
 	for _, n := range s.Nodes {
 		state, version := "dead", ""
@@ -73,11 +111,114 @@ func printStatus(out io.Writer, s *server.Status) error {
 			if n.Local.Ready != "" {
 				state = n.Local.Ready
 			}
+			if n.Slow {
+				state += ", SLOW"
+			}
+			if n.SlowLog {
+				state += ", SLOW LOG"
+			}
 		}
 		p("%s\t%s\t%s\t%s\t%s\t%s", n.ID, n.Zone, n.Role, state, version, n.S3)
 	}
-	p("")
-	p("DISK\tNODE\tSTATE\tSHARDS\tDAMAGED\tMENDED\tLIVE\tDEAD\tFREE\tPATH")
+}
+
+func printGroups(p func(string, ...any), s *server.Status) {
+	p("GROUP\tLEADER\tVOTERS\tALIVE")
+	for _, g := range s.Groups {
+		name := fmt.Sprint(g.Group)
+		if g.Group == 0 {
+			name = "root"
+		}
+		leader := string(g.Leader)
+		if leader == "" {
+			leader = "none"
+		}
+		p("%s\t%s\t%v\t%d of %d", name, leader, g.Voters, g.Alive, len(g.Voters))
+		for _, r := range g.Replicas {
+			if r.Lag > 0 || !r.Active || r.Kind == "leaving" {
+				heard := "heard"
+				if !r.Active {
+					heard = "not heard"
+				}
+				p("\t%s\t%s %d\t%d behind, %s", r.Node, r.Kind, r.ID, r.Lag, heard)
+			}
+		}
+	}
+}
+
+func printObjects(p func(string, ...any), s *server.Status) {
+	o := s.Protected
+	if o.Unknown {
+		p("objects unknown")
+		return
+	}
+	p("objects %d\tbytes %s\tuploads %d\treferences %d\tgarbage blobs %d", o.Objects, bytesText(o.Bytes), o.Uploads, o.References, o.Garbage)
+	oldest := ""
+	if !o.Oldest.IsZero() {
+		oldest = "the oldest for " + o.OldestAge.Round(time.Second).String()
+	}
+	p("under-protected %d\tbytes %s\tunreadable %d\t%s", o.UnderProtected, bytesText(o.UnderBytes), o.Unreadable, oldest)
+}
+
+// printCatchUp is how far zones and nodes are that do not have all that they should.
+func printCatchUp(p func(string, ...any), s *server.Status) {
+	text := func(c *server.CatchUp) string {
+		return fmt.Sprintf("%d metadata groups behind (%d entries)\t%d shards (%s) to heal\t%d groups to compare", c.Groups, c.Entries, c.Shards, bytesText(c.Bytes), c.Compare)
+	}
+	first := true
+	line := func(format string, args ...any) {
+		if first {
+			p("")
+			p("CATCHING UP\tMETADATA\tSHARDS\tPLACEMENT GROUPS\tRATE\tLEFT")
+			first = false
+		}
+		p(format, args...)
+	}
+	for _, z := range s.Zones {
+		c := z.CatchUp
+		if c == nil {
+			continue
+		}
+		rate, left := "", "?"
+		if c.Rate > 0 {
+			rate = bytesText(int64(c.Rate)) + "/s"
+			left = time.Duration(c.Left * float64(time.Second)).Round(time.Second).String()
+		}
+		line("zone %s\t%s\t%s\t%s", z.Zone, text(c), rate, left)
+	}
+	for _, n := range s.Nodes {
+		if n.CatchUp != nil {
+			line("%s of %s\t%s", n.ID, n.Zone, text(n.CatchUp))
+		}
+	}
+}
+
+// printDisks lists the disks that their nodes tell of, then those of the layout that
+// nobody tells of.
+func printDisks(p func(string, ...any), s *server.Status) {
+	risks := map[cluster.DiskID]server.DiskRisk{}
+	for _, r := range s.Disks {
+		risks[r.Disk] = r
+	}
+	risk := func(id cluster.DiskID) (died, lacks string) {
+		r, known := risks[id]
+		delete(risks, id)
+		switch {
+		case !known:
+			return "", "" // it is not of the layout
+		case s.Protected.Unknown:
+			return "unknown", "unknown"
+		}
+		died, lacks = fmt.Sprintf("%d objects lost", r.Lost), fmt.Sprint(r.Lacks)
+		if r.AtMost {
+			died = "at most " + died
+		}
+		if r.Lacks > 0 {
+			lacks += fmt.Sprintf(" (%s)", bytesText(r.Bytes))
+		}
+		return died, lacks
+	}
+	p("DISK\tNODE\tSTATE\tIF IT DIED NOW\tSHARDS\tLACKS\tDAMAGED\tMENDED\tLIVE\tDEAD\tFREE\tPATH")
 	for _, n := range s.Nodes {
 		if n.Local == nil {
 			continue
@@ -90,35 +231,17 @@ func printStatus(out io.Writer, s *server.Status) error {
 			if d.Failed != "" {
 				state += ", takes no writes: " + d.Failed
 			}
-			p("%s\t%s\t%s\t%d\t%d\t%d\t%s\t%s\t%s\t%s", d.ID.String()[:8], n.ID, state, d.Shards, d.Damaged, d.Mended, bytesText(d.Live), bytesText(d.Dead), bytesText(d.Free), d.Path)
+			died, lacks := risk(d.ID)
+			p("%s\t%s\t%s\t%s\t%d\t%s\t%d\t%d\t%s\t%s\t%s\t%s", d.ID.String()[:8], n.ID, state, died, d.Shards, lacks, d.Damaged, d.Mended,
+				bytesText(d.Live), bytesText(d.Dead), bytesText(d.Free), d.Path)
 		}
 	}
-	p("")
-	printScrub(p, s)
-	p("")
-	p("GROUP\tLEADER\tVOTERS\tALIVE")
-	for _, g := range s.Groups {
-		name := fmt.Sprint(g.Group)
-		if g.Group == 0 {
-			name = "root"
+	for _, r := range s.Disks {
+		if _, left := risks[r.Disk]; left {
+			died, lacks := risk(r.Disk)
+			p("%s\t%s\tNOT HEARD\t%s\t\t%s", r.Disk.String()[:8], r.Node, died, lacks)
 		}
-		leader := string(g.Leader)
-		if leader == "" {
-			leader = "none"
-		}
-		p("%s\t%s\t%v\t%d of %d", name, leader, g.Voters, g.Alive, len(g.Voters))
 	}
-	p("")
-	if s.Protected.Unknown {
-		p("objects unknown")
-	} else {
-		p("objects %d\tbytes %s\tuploads %d\tgarbage blobs %d\tunder-protected %d (%s)", s.Protected.Objects, bytesText(s.Protected.Bytes),
-			s.Protected.Uploads, s.Protected.Garbage, s.Protected.UnderProtected, bytesText(s.Protected.UnderBytes))
-	}
-	for _, problem := range s.Problems {
-		p("problem: %s", problem)
-	}
-	return w.Flush()
 }
 
 // printScrub is how far the scrub is, and what damage could not be mended.
@@ -166,6 +289,72 @@ func printScrub(p func(string, ...any), s *server.Status) {
 	for _, line := range stuck {
 		p("%s", line)
 	}
+}
+
+// printOrphans is what the sweep of orphans has removed, and whether it comes through.
+func printOrphans(p func(string, ...any), s *server.Status) {
+	var shards, bytes int64
+	var disks, full int
+	var last time.Time // the oldest of the last full passes
+	var why string
+	for _, n := range s.Nodes {
+		if n.Local == nil {
+			continue
+		}
+		for _, d := range n.Local.Disks {
+			o := d.Orphans
+			disks++
+			if o == nil {
+				continue
+			}
+			shards, bytes = shards+o.RemovedTotal, bytes+o.BytesTotal
+			if o.Error != "" {
+				why = fmt.Sprintf("\tdisk %s of %s: %s", d.ID.String()[:8], n.ID, o.Error)
+			}
+			if !o.Last.IsZero() {
+				if full++; last.IsZero() || o.Last.Before(last) {
+					last = o.Last
+				}
+			}
+		}
+	}
+	text := "not yet"
+	if disks > 0 && full == disks {
+		text = last.UTC().Format(time.RFC3339)
+	}
+	p("orphans removed %d (%s)\tlast full pass of all: %s%s", shards, bytesText(bytes), text, why)
+}
+
+// printLifecycle is how far the walks of this day are through the partitions, and where
+// one that is under way stands; nothing where no bucket has rules.
+func printLifecycle(p func(string, ...any), s *server.Status) {
+	var done, walks int
+	var scanned, expired, aborted int64
+	var at string
+	for _, n := range s.Nodes {
+		if n.Local == nil {
+			continue
+		}
+		for _, l := range n.Local.Lifecycle {
+			walks++
+			scanned, expired, aborted = scanned+l.Scanned, expired+l.Expired, aborted+l.Aborted
+			if l.Finished != 0 {
+				done++
+			} else if at == "" {
+				at = fmt.Sprintf("\tpartition %d is in bucket %s", l.Partition, l.Bucket)
+			}
+		}
+	}
+	if walks > 0 {
+		p("lifecycle %d of %d walks done\tscanned %d\tversions expired %d, uploads aborted %d%s", done, walks, scanned, expired, aborted, at)
+	}
+}
+
+func onOff(on bool) string {
+	if on {
+		return "on"
+	}
+	return "off"
 }
 
 func bytesText(n int64) string {

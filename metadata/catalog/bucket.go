@@ -1,14 +1,19 @@
 package catalog
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"bivalve/metadata"
 	"bivalve/metadata/replica"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // CreateBucket makes a bucket of a new id.
@@ -19,6 +24,80 @@ func (c *Catalog) CreateBucket(ctx context.Context, name string) (metadata.Bucke
 	}
 	err := c.change(ctx, Root, metadata.CmdCreateBucket, b, &b)
 	return b, err
+}
+
+// CreateLockedBucket makes a bucket with versioning and object lock.
+func (c *Catalog) CreateLockedBucket(ctx context.Context, name string) (metadata.Bucket, error) {
+	b := metadata.Bucket{Name: name, Rules: metadata.BucketRules{Versioning: metadata.VersioningEnabled, Lock: &metadata.LockRule{}}}
+	if _, err := rand.Read(b.ID[:]); err != nil {
+		return b, fmt.Errorf("bucket id: %w", err)
+	}
+	if err := c.change(ctx, Root, metadata.CmdCreateBucket, b, &b); err != nil {
+		return b, err
+	}
+	return b, c.SpreadRules(ctx, b)
+}
+
+// ConfigureBucket replaces one field of a bucket's configuration. Once it has
+// returned, every partition acts by it. After an error it may have been done, or
+// done in part; upkeep then brings it to every partition.
+func (c *Catalog) ConfigureBucket(ctx context.Context, name, field string, value []byte) (metadata.Bucket, error) {
+	b, err := c.GetBucketNow(ctx, name)
+	if err != nil {
+		return b, err
+	}
+	id := b.ID
+	b = metadata.Bucket{} // what is empty in the answer would keep its old value
+	err = c.change(ctx, Root, metadata.CmdConfigureBucket,
+		metadata.ConfigureBucket{Name: name, ID: id, Field: field, Value: value}, &b)
+	if err == nil && b.Spread != b.Revision {
+		err = c.SpreadRules(ctx, b)
+	}
+	if err == nil {
+		c.seeOwn(ctx, b, field)
+	}
+	return b, err
+}
+
+// seeOwn waits a moment for this node's copy to have a change of a field that was made
+// by way of it, so that its next requests neither are refused for going by the former
+// state nor tell of it. Nothing hangs on it: what counts is decided by the groups.
+func (c *Catalog) seeOwn(ctx context.Context, b metadata.Bucket, field string) {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	t := time.NewTicker(5 * time.Millisecond)
+	defer t.Stop()
+	for {
+		var own metadata.Bucket
+		err := c.readLocal(metadata.QueryBucket, metadata.BucketName{Name: b.Name}, &own)
+		if err == nil && (own.ID != b.ID || own.Revision >= b.Revision && bytes.Equal(own.Settings[field], b.Settings[field])) {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+	}
+}
+
+// spreadAtOnce is how many partitions are told at the same time.
+const spreadAtOnce = 16
+
+// SpreadRules hands the rules of a bucket to every partition, then notes it.
+func (c *Catalog) SpreadRules(ctx context.Context, b metadata.Bucket) error {
+	work, wctx := errgroup.WithContext(ctx)
+	work.SetLimit(spreadAtOnce)
+	for g := 1; g <= c.cfg.Partitions; g++ {
+		work.Go(func() error {
+			return c.change(wctx, replica.GroupID(g), metadata.CmdSetRules,
+				metadata.SetRules{Bucket: b.ID, Revision: b.Revision, Rules: b.Rules}, nil)
+		})
+	}
+	if err := work.Wait(); err != nil {
+		return err
+	}
+	return c.change(ctx, Root, metadata.CmdSpreadBucket, metadata.SpreadBucket{Name: b.Name, ID: b.ID, Revision: b.Revision}, nil)
 }
 
 // GetBucket looks at this node's copy of the root group first; a bucket that is
@@ -49,6 +128,12 @@ func (c *Catalog) ListBuckets(ctx context.Context, q metadata.BucketPage) (metad
 	return out, err
 }
 
+// ListBucketsLocal is ListBuckets as this node's copy of the root group has it.
+func (c *Catalog) ListBucketsLocal(q metadata.BucketPage) (metadata.Buckets, error) {
+	var out metadata.Buckets
+	return out, c.readLocal(metadata.QueryBuckets, q, &out)
+}
+
 // DeleteBucket proves a bucket empty and drops it: mark it in the root group,
 // fence it in every partition (each says no if it holds anything of it), drop
 // it. Until the drop the bucket exists; if any partition says no, the mark is
@@ -61,7 +146,7 @@ func (c *Catalog) DeleteBucket(ctx context.Context, name string) error {
 		return err
 	}
 	// A look first, so that asking to delete a bucket in use does not fence it.
-	rows, err := c.ListObjects(ctx, metadata.ObjectPage{Bucket: b.ID, Limit: 1})
+	rows, err := c.ListVersions(ctx, metadata.VersionPage{Bucket: b.ID, Limit: 1})
 	if err != nil {
 		return err
 	}
@@ -127,6 +212,36 @@ func (c *Catalog) reopen(ctx context.Context, b metadata.Bucket) error {
 		}
 	}
 	return c.change(ctx, Root, metadata.CmdMarkBucket, metadata.BucketMark{Name: b.Name, ID: b.ID, Attempt: b.Deleting}, nil)
+}
+
+// ForgetDropped has every partition forget the buckets that were dropped before a time
+// (Unix nanoseconds of log time), up to most of them, and answers how many. The root
+// group's note of a bucket goes last, so that what broke off midway is done again.
+func (c *Catalog) ForgetDropped(ctx context.Context, before int64, most int) (done int, err error) {
+	dropped, err := c.GetConfig(ctx, metadata.ConfigDropped)
+	if err != nil {
+		return 0, err
+	}
+	for _, d := range dropped {
+		if int64(d.Revision) >= before || done == most {
+			continue
+		}
+		id, err := hex.DecodeString(strings.TrimPrefix(d.Key, metadata.ConfigDropped))
+		if err != nil || len(id) != len(metadata.BucketID{}) {
+			return done, fmt.Errorf("%w: note %q of a dropped bucket", metadata.ErrMalformed, d.Key)
+		}
+		f := metadata.Forgotten{Bucket: metadata.BucketID(id)}
+		for g := 1; g <= c.cfg.Partitions; g++ {
+			if err := c.change(ctx, replica.GroupID(g), metadata.CmdForgetBucket, f, nil); err != nil {
+				return done, err
+			}
+		}
+		if err := c.change(ctx, Root, metadata.CmdForgetBucket, f, nil); err != nil {
+			return done, err
+		}
+		done++
+	}
+	return done, nil
 }
 
 // GetConfig lists the configuration values whose key has the prefix.

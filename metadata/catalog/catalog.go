@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"bivalve/metadata"
@@ -30,9 +31,13 @@ const Root replica.GroupID = 0
 // Config of a Catalog.
 type Config struct {
 	Groups     Groups
-	Local      Local // of the root group, which every node carries
+	Local      Local // of the groups that this node carries; the root group is one
 	Partitions int   // fixed at the region's creation; a power of two up to 4096
 	Now        func() time.Time
+	// Elapsed is how long this catalog has been there, whatever Now shows.
+	Elapsed func() time.Duration
+	// Level of this program, other than in tests [metadata.Level].
+	Level uint8
 	// Wait bounds each call to a group: a side that has lost its quorum must say so
 	// and not hang. It is longer than a fail-over takes [10 s].
 	Wait time.Duration
@@ -40,7 +45,8 @@ type Config struct {
 
 // Catalog is safe for concurrent use.
 type Catalog struct {
-	cfg Config
+	cfg   Config
+	clock atomic.Pointer[readClock]
 }
 
 // New checks its configuration.
@@ -54,6 +60,13 @@ func New(cfg Config) (*Catalog, error) {
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
+	}
+	if cfg.Elapsed == nil {
+		made := time.Now()
+		cfg.Elapsed = func() time.Duration { return time.Since(made) }
+	}
+	if cfg.Level == 0 {
+		cfg.Level = metadata.Level
 	}
 	if cfg.Wait == 0 {
 		cfg.Wait = 10 * time.Second
@@ -83,7 +96,7 @@ func (c *Catalog) change(ctx context.Context, g replica.GroupID, kind metadata.C
 	if _, err := rand.Read(id[:]); err != nil {
 		return fmt.Errorf("request id: %w", err)
 	}
-	raw, err := metadata.NewCommand(kind, id, c.cfg.Now().UnixNano(), body)
+	raw, err := metadata.NewCommand(c.Level(), kind, id, c.now(), body)
 	if err != nil {
 		return err
 	}
@@ -113,11 +126,16 @@ func (c *Catalog) read(ctx context.Context, g replica.GroupID, kind metadata.Que
 
 // readLocal asks this node's replica of the root group.
 func (c *Catalog) readLocal(kind metadata.QueryKind, body, answer any) error {
+	return c.readCopy(Root, kind, body, answer)
+}
+
+// readCopy asks this node's replica of a group.
+func (c *Catalog) readCopy(g replica.GroupID, kind metadata.QueryKind, body, answer any) error {
 	raw, err := metadata.NewQuery(kind, body)
 	if err != nil {
 		return err
 	}
-	out, err := c.cfg.Local.QueryLocal(Root, raw)
+	out, err := c.cfg.Local.QueryLocal(g, raw)
 	if err != nil {
 		return outcome(err)
 	}

@@ -403,7 +403,7 @@ func TestNoQuorum(t *testing.T) {
 		if err := put(cat, b.ID, "k"); !errors.Is(err, metadata.ErrUnavailable) {
 			t.Error(err)
 		}
-		if _, err := cat.GetVersion(context.Background(), b.ID, "k"); !errors.Is(err, metadata.ErrUnavailable) {
+		if _, err := cat.GetVersion(context.Background(), b.ID, "k", ""); !errors.Is(err, metadata.ErrUnavailable) {
 			t.Error(err)
 		}
 		if took := time.Since(began); took != 20*time.Second {

@@ -18,30 +18,48 @@ type row interface {
 
 // stream is one partition's ordered rows, fetched page by page.
 type stream struct {
-	rows []row
+	rows []row // at hand
+	last row   // that was fetched; nil: none yet
 	more bool
 	// next fetches the page behind last (nil: the first) with up to limit rows.
 	next func(ctx context.Context, last row, limit int) ([]row, bool, error)
 }
 
-// fill fetches until a row is at hand or the stream is at its end.
-func (s *stream) fill(ctx context.Context, last row, limit int) error {
-	var err error
-	s.rows, s.more, err = s.next(ctx, last, limit)
-	return err
+// fill fetches the next page behind what is at hand.
+func (s *stream) fill(ctx context.Context, limit int) error {
+	rows, more, err := s.next(ctx, s.last, limit)
+	if err != nil {
+		return err
+	}
+	s.rows, s.more = append(s.rows, rows...), more && len(rows) > 0
+	if len(rows) > 0 {
+		s.last = rows[len(rows)-1]
+	}
+	return nil
+}
+
+// refill fills, all at once, the streams that have at most low rows at hand.
+func refill(ctx context.Context, streams []*stream, low, limit int) error {
+	g, gctx := errgroup.WithContext(ctx)
+	for _, s := range streams {
+		if s.more && len(s.rows) <= low {
+			g.Go(func() error { return s.fill(gctx, limit) })
+		}
+	}
+	return g.Wait()
 }
 
 // merge takes up to limit rows from the streams in order; rows of the same
 // common prefix from several partitions count once. It asks each partition for
-// its share of the page and again for one that runs dry, so that the cost
-// follows the page.
+// its share of the page, so that the cost follows the page. When one runs dry, those
+// that soon will are asked along with it, and for more: every partition may have rows
+// of every common prefix, and then each must say as many as the page has.
 func merge(ctx context.Context, streams []*stream, limit int, isPrefix func(row) bool) ([]row, bool, error) {
 	share := min(limit+1, (limit+1)/len(streams)*5/4+16)
-	g, gctx := errgroup.WithContext(ctx)
 	for _, s := range streams {
-		g.Go(func() error { return s.fill(gctx, nil, share) })
+		s.more = true
 	}
-	if err := g.Wait(); err != nil {
+	if err := refill(ctx, streams, 0, share); err != nil {
 		return nil, false, err
 	}
 	var out []row
@@ -59,7 +77,9 @@ func merge(ctx context.Context, streams []*stream, limit int, isPrefix func(row)
 			out = append(out, r)
 		}
 		if best.rows = best.rows[1:]; len(best.rows) == 0 && best.more {
-			if err := best.fill(ctx, r, share); err != nil {
+			low := share / 4
+			share = min(2*share, limit+1-len(out))
+			if err := refill(ctx, streams, low, share); err != nil {
 				return nil, false, err
 			}
 		}
@@ -109,6 +129,39 @@ func (c *Catalog) ListObjects(ctx context.Context, q metadata.ObjectPage) (metad
 	out := metadata.ObjectRows{More: more}
 	for _, r := range rows {
 		out.Rows = append(out.Rows, metadata.ObjectRow(r.(objectRow)))
+	}
+	return out, err
+}
+
+type versionRow metadata.VersionRow
+
+func (r versionRow) name() string  { return r.Name }
+func (r versionRow) less(row) bool { return false } // the versions of a key are in one stream
+
+// ListVersions is one page of all partitions together.
+func (c *Catalog) ListVersions(ctx context.Context, q metadata.VersionPage) (metadata.VersionRows, error) {
+	rows, more, err := merge(ctx, c.streams(func(g replica.GroupID) *stream {
+		return &stream{next: func(ctx context.Context, last row, limit int) ([]row, bool, error) {
+			page := q
+			page.Limit = limit
+			if last != nil {
+				page.AfterKey, page.AfterTime = last.name(), 0
+				if raw := last.(versionRow).Record; raw != nil {
+					v, err := metadata.DecodeSummary(page.AfterKey, raw)
+					if err != nil {
+						return nil, false, err
+					}
+					page.AfterTime = v.Modified
+				}
+			}
+			var got metadata.VersionRows
+			err := c.read(ctx, g, metadata.QueryVersions, page, &got)
+			return rowsOf(got.Rows, func(r metadata.VersionRow) row { return versionRow(r) }), got.More, err
+		}}
+	}), q.Limit, func(r row) bool { return r.(versionRow).Record == nil })
+	out := metadata.VersionRows{More: more}
+	for _, r := range rows {
+		out.Rows = append(out.Rows, metadata.VersionRow(r.(versionRow)))
 	}
 	return out, err
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"bivalve/metadata"
 )
@@ -12,7 +13,7 @@ import (
 // CreateUpload starts u under a new id, which begins with the time so that the
 // uploads of a key sort by age.
 func (c *Catalog) CreateUpload(ctx context.Context, u metadata.Upload) (metadata.Upload, error) {
-	u.Initiated = c.cfg.Now().UnixNano()
+	u.Initiated = c.now()
 	binary.BigEndian.PutUint64(u.ID[:8], uint64(u.Initiated))
 	if _, err := rand.Read(u.ID[8:]); err != nil {
 		return u, fmt.Errorf("upload id: %w", err)
@@ -45,11 +46,29 @@ func (c *Catalog) ListParts(ctx context.Context, ref metadata.UploadRef, after, 
 
 // CompleteUpload turns the parts of v into its object, if all are unchanged.
 func (c *Catalog) CompleteUpload(ctx context.Context, id metadata.UploadID, v metadata.Version, cond metadata.Condition) (metadata.Version, error) {
+	random, err := newRandom()
+	if err != nil {
+		return v, err
+	}
+	sent := v
+	sent.Parts = slices.Clone(v.Parts)
+	for i, p := range sent.Parts {
+		if p.Blob != nil {
+			sent.Parts[i].Blob = bare(p.Blob)
+		}
+	}
 	var done metadata.Committed
-	err := c.change(ctx, c.Partition(v.Bucket, v.Key), metadata.CmdCompleteUpload,
-		metadata.CompleteUpload{Upload: id, Version: v, Condition: cond}, &done)
-	v.Modified = done.Modified
-	return v, err
+	err = c.change(ctx, c.Partition(v.Bucket, v.Key), metadata.CmdCompleteUpload,
+		metadata.CompleteUpload{Upload: id, Version: sent, Condition: cond, Random: random}, &done)
+	return committed(v, done), err
+}
+
+// bare is a blob without what is noted of its chunks: of 10,000 large parts that is
+// more than a command may carry, and the partition has it with the parts.
+func bare(b *metadata.Blob) *metadata.Blob {
+	out := *b
+	out.Notes, out.AtRisk = nil, nil
+	return &out
 }
 
 // Finished is the outcome of an upload that was completed before.

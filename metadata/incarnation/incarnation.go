@@ -161,6 +161,16 @@ func (b *Book) Outlive(before uint64) error {
 	return b.save()
 }
 
+// Absolve takes the verdict back, once nothing of the old copy is used any more, and
+// moves on behind the latest life that the others have heard of.
+func (b *Book) Absolve(heard uint64) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.c.SetBack = ""
+	b.c.Self = Life{max(b.c.Self.Number, heard) + 1, rand.Uint64()}
+	return b.save()
+}
+
 // SetBack is the verdict of this life or an earlier one.
 func (b *Book) SetBack() error {
 	b.mu.Lock()

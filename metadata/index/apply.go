@@ -1,6 +1,7 @@
 package index
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -60,7 +61,7 @@ func (ix *Index) apply(raw []byte) ([]byte, error) {
 	if at, ok := ix.requests[c.Request]; ok {
 		return append([]byte(nil), ix.t.requests.Get(timeKey(at, c.Request[:]))...), nil
 	}
-	ix.lastTime = max(c.Time, ix.lastTime+1)
+	ix.lastTime, ix.proposed = max(c.Time, ix.lastTime+1), c.Time
 	payload, err := ix.dispatch(c)
 	if err != nil && !metadata.IsAnswer(err) {
 		return nil, err
@@ -79,6 +80,14 @@ func (ix *Index) dispatch(c metadata.Command) ([]byte, error) {
 		return run(c, ix.dropBucket)
 	case metadata.CmdPutConfig:
 		return run(c, ix.putConfig)
+	case metadata.CmdConfigureBucket:
+		return run(c, ix.configureBucket)
+	case metadata.CmdSpreadBucket:
+		return run(c, ix.spreadBucket)
+	case metadata.CmdForgetBucket:
+		return run(c, ix.forgetBucket)
+	case metadata.CmdReportClock:
+		return run(c, ix.reportClock)
 	case metadata.CmdPutVersion:
 		return run(c, ix.putVersion)
 	case metadata.CmdDeleteKey:
@@ -93,8 +102,36 @@ func (ix *Index) dispatch(c metadata.Command) ([]byte, error) {
 		return run(c, ix.abortUpload)
 	case metadata.CmdFenceBucket:
 		return run(c, ix.fenceBucket)
+	case metadata.CmdExpireVersions:
+		return run(c, ix.expireVersions)
+	case metadata.CmdAmendVersion:
+		return run(c, ix.amendVersion)
+	case metadata.CmdSetRules:
+		return run(c, ix.setRules)
 	case metadata.CmdDropGarbage:
 		return run(c, ix.dropGarbage)
+	case metadata.CmdMarkShards:
+		return run(c, ix.markShards)
+	case metadata.CmdAddReference:
+		return run(c, ix.addReference)
+	case metadata.CmdDropReferences:
+		return run(c, ix.dropReferences)
+	case metadata.CmdConfirmReferences:
+		return run(c, ix.confirmReferences)
+	case metadata.CmdJudgeReferences:
+		return run(c, ix.judgeReferences)
+	case metadata.CmdDropReleases:
+		return run(c, ix.dropReleases)
+	case metadata.CmdRecovered:
+		return run(c, ix.recovered)
+	case metadata.CmdAssertReferences:
+		return run(c, ix.assertReferences)
+	case metadata.CmdDoubtReferences:
+		return run(c, ix.doubtReferences)
+	case metadata.CmdFenceHome:
+		return run(c, ix.fenceHome)
+	case metadata.CmdToldHome:
+		return run(c, ix.toldHome)
 	}
 	return nil, fmt.Errorf("%w: command kind %d", ErrNewer, c.Kind)
 }
@@ -102,7 +139,9 @@ func (ix *Index) dispatch(c metadata.Command) ([]byte, error) {
 // run decodes the body of a command and encodes the answer of its handler.
 func run[B any](c metadata.Command, handle func(B) (any, error)) ([]byte, error) {
 	var body B
-	if err := c.Decode(&body); err != nil {
+	if err := c.Decode(&body); errors.Is(err, metadata.ErrUnsupportedCommand) {
+		return nil, fmt.Errorf("%w: %v", ErrNewer, err) // no answer: others may know it
+	} else if err != nil {
 		return nil, err
 	}
 	answer, err := handle(body)

@@ -24,16 +24,6 @@ func (ix *Index) fence(bucket metadata.BucketID) (attempt int64, closed bool) {
 	return int64(binary.BigEndian.Uint64(raw)), raw[8] == 1
 }
 
-// current is the current version of a key, if there is one.
-func (ix *Index) current(bucket metadata.BucketID, key string) (metadata.Version, bool, error) {
-	raw := ix.t.objects.Get(objectKey(bucket, key))
-	if raw == nil {
-		return metadata.Version{}, false, nil
-	}
-	v, err := metadata.DecodeVersion(bucket, key, raw)
-	return v, err == nil, err
-}
-
 // holds evaluates a condition against the current version. S3: If-Match on an
 // absent key is 404, everything else that does not hold is 412.
 func holds(c metadata.Condition, cur metadata.Version, exists bool) error {
@@ -44,116 +34,6 @@ func holds(c metadata.Condition, cur metadata.Version, exists bool) error {
 		return metadata.ErrNoSuchKey
 	case c.IfMatch != "" && c.IfMatch != "*" && c.IfMatch != cur.ETag:
 		return metadata.ErrConditionFailed
-	}
-	return nil
-}
-
-func (ix *Index) putVersion(p metadata.PutVersion) (any, error) {
-	return ix.commitVersion(p.Version, p.Condition)
-}
-
-// commitVersion makes v current if the condition holds; what it replaces
-// becomes garbage (law L3).
-func (ix *Index) commitVersion(v metadata.Version, c metadata.Condition) (any, error) {
-	if err := ix.fenced(v.Bucket); err != nil {
-		return nil, err
-	}
-	cur, exists, err := ix.current(v.Bucket, v.Key)
-	if err != nil {
-		return nil, err
-	}
-	if err := holds(c, cur, exists); err != nil {
-		return nil, err
-	}
-	v.Modified = ix.lastTime
-	raw, err := metadata.EncodeVersion(&v)
-	if err != nil {
-		return nil, err
-	}
-	if exists {
-		if err := ix.discard(cur); err != nil {
-			return nil, err
-		}
-	}
-	ix.count(v.Parts, v.Bytes, 1)
-	ix.stats.Objects++
-	ix.stats.Bytes += v.Bytes
-	if err := ix.t.objects.Put(objectKey(v.Bucket, v.Key), raw); err != nil {
-		return nil, err
-	}
-	return metadata.Committed{Modified: v.Modified}, nil
-}
-
-func (ix *Index) deleteKey(d metadata.DeleteKey) (any, error) {
-	if err := ix.fenced(d.Bucket); err != nil {
-		return nil, err
-	}
-	cur, exists, err := ix.current(d.Bucket, d.Key)
-	if err != nil {
-		return nil, err
-	}
-	if err := holds(d.Condition, cur, exists); err != nil || !exists {
-		return nil, err
-	}
-	if err := ix.discard(cur); err != nil {
-		return nil, err
-	}
-	return nil, ix.t.objects.Delete(objectKey(d.Bucket, d.Key))
-}
-
-// discard takes a version out of the counts and queues its blobs; the caller
-// overwrites or deletes the record in the same transaction.
-func (ix *Index) discard(v metadata.Version) error {
-	ix.count(v.Parts, v.Bytes, -1)
-	ix.stats.Objects--
-	ix.stats.Bytes -= v.Bytes
-	return ix.queueGarbage(v.Parts)
-}
-
-// count adds what one version or one uploaded part (sign 1), or its removal
-// (sign -1), means for protection.
-func (ix *Index) count(parts []metadata.Part, size, sign int64) {
-	under, blobs := false, false
-	risk := map[string]bool{}
-	for _, p := range parts {
-		if p.Blob == nil {
-			continue
-		}
-		blobs = true
-		under = under || p.Blob.UnderProtected()
-		for _, zone := range p.Blob.AtRisk {
-			risk[zone] = true
-		}
-	}
-	if blobs {
-		ix.stats.WithBlobs += sign
-	}
-	if under {
-		ix.stats.UnderProtected += sign
-		ix.stats.UnderBytes += sign * size
-	}
-	for zone := range risk { // order does not matter to sums
-		ix.stats.AtRisk[zone] += sign
-	}
-}
-
-// queueGarbage hands blobs to the sweeper. One entry queues at most 65,536.
-func (ix *Index) queueGarbage(parts []metadata.Part) error {
-	number := ix.garbageNumber()
-	for _, p := range parts {
-		if p.Blob == nil {
-			continue
-		}
-		raw, err := metadata.EncodeBody(p.Blob)
-		if err != nil {
-			return err
-		}
-		k := binary.BigEndian.AppendUint16(timeKey(ix.lastTime, nil), number)
-		if err := ix.t.garbage.Put(k, raw); err != nil {
-			return err
-		}
-		number++
-		ix.stats.Garbage++
 	}
 	return nil
 }
@@ -170,13 +50,9 @@ func (ix *Index) garbageNumber() uint16 {
 
 func (ix *Index) dropGarbage(d metadata.DropGarbage) (any, error) {
 	for _, id := range d.Items {
-		if ix.t.garbage.Get(id[:]) == nil {
-			continue
-		}
-		if err := ix.t.garbage.Delete(id[:]); err != nil {
+		if err := ix.forget(id); err != nil {
 			return nil, err
 		}
-		ix.stats.Garbage--
 	}
 	return nil, nil
 }
@@ -190,7 +66,7 @@ func (ix *Index) fenceBucket(f metadata.Fence) (any, error) {
 	}
 	state := byte(0)
 	if !f.Lift {
-		for _, t := range []records{ix.t.objects.Cursor(), ix.t.uploads.Cursor()} {
+		for _, t := range []records{ix.t.objects.Cursor(), ix.t.versions.Cursor(), ix.t.uploads.Cursor()} {
 			if k, _ := t.Seek(f.Bucket[:]); bytes.HasPrefix(k, f.Bucket[:]) {
 				return nil, metadata.ErrBucketNotEmpty
 			}

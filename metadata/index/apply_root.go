@@ -1,6 +1,9 @@
 package index
 
 import (
+	"encoding/hex"
+	"errors"
+
 	"bivalve/metadata"
 )
 
@@ -12,7 +15,10 @@ func (ix *Index) createBucket(b metadata.Bucket) (any, error) {
 	if ix.t.buckets.count() >= maxBuckets {
 		return nil, metadata.ErrTooManyBuckets
 	}
-	b.Created, b.Deleting = ix.lastTime, 0
+	b.Created, b.Deleting, b.Revision, b.Spread = ix.lastTime, 0, 0, 0
+	if b.Rules != (metadata.BucketRules{}) {
+		b.Revision = ix.lastTime
+	}
 	return b, ix.putBucket(b)
 }
 
@@ -31,7 +37,7 @@ func (ix *Index) bucket(name string, id metadata.BucketID) (metadata.Bucket, err
 	if raw == nil {
 		return b, metadata.ErrNoSuchBucket
 	}
-	if err := metadata.DecodeBody(raw, &b); err != nil {
+	if err := decodeRow(raw, &b); err != nil {
 		return b, err
 	}
 	if b.ID != id {
@@ -64,7 +70,25 @@ func (ix *Index) dropBucket(m metadata.BucketMark) (any, error) {
 	if b.Deleting == 0 || b.Deleting != m.Attempt {
 		return nil, metadata.ErrConflict // the fences are not those of this attempt
 	}
+	if _, err := ix.putConfig(metadata.PutConfig{Key: droppedKey(m.ID), Any: true}); err != nil {
+		return nil, err
+	}
 	return nil, ix.t.buckets.Delete([]byte(m.Name))
+}
+
+func droppedKey(id metadata.BucketID) string {
+	return metadata.ConfigDropped + hex.EncodeToString(id[:])
+}
+
+// forgetBucket removes what is kept of a bucket that was dropped. In a partition where
+// it is not closed nothing is removed: there it may live.
+func (ix *Index) forgetBucket(f metadata.Forgotten) (any, error) {
+	if _, closed := ix.fence(f.Bucket); closed {
+		if err := errors.Join(ix.t.fences.Delete(f.Bucket[:]), ix.t.rules.Delete(f.Bucket[:])); err != nil {
+			return nil, err
+		}
+	}
+	return nil, ix.t.config.Delete([]byte(droppedKey(f.Bucket)))
 }
 
 func (ix *Index) putConfig(p metadata.PutConfig) (any, error) {
@@ -74,7 +98,7 @@ func (ix *Index) putConfig(p metadata.PutConfig) (any, error) {
 	var revision uint64
 	if raw := ix.t.config.Get([]byte(p.Key)); raw != nil {
 		var old metadata.ConfigValue
-		if err := metadata.DecodeBody(raw, &old); err != nil {
+		if err := decodeRow(raw, &old); err != nil {
 			return nil, err
 		}
 		revision = old.Revision

@@ -13,7 +13,7 @@ func (ix *Index) upload(r metadata.UploadRef) (metadata.Upload, error) {
 	if raw == nil {
 		return u, metadata.ErrNoSuchUpload
 	}
-	return u, metadata.DecodeBody(raw, &u)
+	return u, decodeRow(raw, &u)
 }
 
 // part is one part of an upload, if it was stored.
@@ -23,7 +23,7 @@ func (ix *Index) part(id metadata.UploadID, number int) (metadata.Part, bool, er
 	if raw == nil {
 		return p, false, nil
 	}
-	err := metadata.DecodeBody(raw, &p)
+	err := decodeRow(raw, &p)
 	return p, err == nil, err
 }
 
@@ -31,13 +31,24 @@ func (ix *Index) createUpload(u metadata.Upload) (any, error) {
 	if err := ix.fenced(u.Bucket); err != nil {
 		return nil, err
 	}
+	kind := metadata.SealNone
+	if u.Seal != nil {
+		kind = u.Seal.Kind
+	}
+	if err := ix.sealed(u.Bucket, kind); err != nil {
+		return nil, err
+	}
 	u.Initiated = int64(binary.BigEndian.Uint64(u.ID[:8]))
 	raw, err := metadata.EncodeBody(u)
 	if err != nil {
 		return nil, err
 	}
-	ix.stats.Uploads++
-	return nil, ix.t.uploads.Put(uploadKey(u.Bucket, u.Key, u.ID), raw)
+	k := uploadKey(u.Bucket, u.Key, u.ID)
+	if ix.t.uploads.Get(k) == nil {
+		ix.stats.Uploads++
+		ix.use(u.Bucket).Uploads++
+	}
+	return nil, ix.t.uploads.Put(k, raw)
 }
 
 func (ix *Index) putPart(p metadata.PutPart) (any, error) {
@@ -51,29 +62,32 @@ func (ix *Index) putPart(p metadata.PutPart) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	p.Part.Modified = ix.lastTime
+	parts := []metadata.Part{p.Part}
+	if err := ix.hold(metadata.PartOwner(p.Upload.ID, p.Part.Number), parts, p.Part.Bytes); err != nil {
+		return nil, err
+	}
+	ix.use(p.Upload.Bucket).UploadBytes += p.Part.Bytes
 	if exists {
-		if err := ix.discardParts([]metadata.Part{old}); err != nil {
+		if err := ix.letGoParts(p.Upload, []metadata.Part{old}); err != nil {
 			return nil, err
 		}
 	}
-	p.Part.Modified = ix.lastTime
-	raw, err := metadata.EncodeBody(p.Part)
-	if err != nil {
-		return nil, err
-	}
-	ix.count([]metadata.Part{p.Part}, p.Part.Bytes, 1)
-	if err := ix.t.parts.Put(partKey(p.Upload.ID, p.Part.Number), raw); err != nil {
+	if err := ix.storePart(p.Upload.ID, parts[0]); err != nil {
 		return nil, err
 	}
 	return metadata.Committed{Modified: ix.lastTime}, nil
 }
 
-// discardParts takes uploaded parts out of the counts and queues their blobs.
-func (ix *Index) discardParts(parts []metadata.Part) error {
+// letGoParts lets the blobs of uploaded parts go, each with its part.
+func (ix *Index) letGoParts(r metadata.UploadRef, parts []metadata.Part) error {
 	for _, p := range parts {
-		ix.count([]metadata.Part{p}, p.Bytes, -1)
+		ix.use(r.Bucket).UploadBytes -= p.Bytes
+		if err := ix.letGo(metadata.PartOwner(r.ID, p.Number), []metadata.Part{p}, p.Bytes); err != nil {
+			return err
+		}
 	}
-	return ix.queueGarbage(parts)
+	return nil
 }
 
 func (ix *Index) completeUpload(c metadata.CompleteUpload) (any, error) {
@@ -81,47 +95,46 @@ func (ix *Index) completeUpload(c metadata.CompleteUpload) (any, error) {
 	if _, err := ix.upload(ref); err != nil {
 		return nil, err
 	}
-	listed := make(map[int]bool, len(c.Version.Parts))
-	for _, want := range c.Version.Parts {
+	for i, want := range c.Version.Parts {
 		have, exists, err := ix.part(c.Upload, want.Number)
 		if err != nil {
 			return nil, err
 		}
-		if !exists || !sameBlob(have.Blob, want.Blob) {
+		if !exists || !sameBlob(have, want) {
 			return nil, metadata.ErrPartChanged
 		}
-		listed[want.Number] = true
+		c.Version.Parts[i].Blob = have.Blob // with its notes, which the command leaves out
 	}
-	answer, err := ix.commitVersion(c.Version, c.Condition)
+	done, err := ix.commitVersion(metadata.PutVersion{Version: c.Version, Condition: c.Condition, Random: c.Random, Clock: c.Clock})
 	if err != nil {
 		return nil, err
 	}
-	var unlisted []metadata.Part
-	err = ix.removeParts(c.Upload, func(p metadata.Part) {
-		if listed[p.Number] {
-			ix.count([]metadata.Part{p}, p.Bytes, -1) // counted with the version from now on
-		} else {
-			unlisted = append(unlisted, p)
-		}
-	})
-	if err != nil {
+	// The version holds the blobs of the listed parts from now on; the others become
+	// garbage.
+	var parts []metadata.Part
+	if err := ix.removeParts(c.Upload, func(p metadata.Part) { parts = append(parts, p) }); err != nil {
 		return nil, err
 	}
-	if err := ix.discardParts(unlisted); err != nil {
+	if err := ix.letGoParts(ref, parts); err != nil {
 		return nil, err
 	}
 	ix.stats.Uploads--
+	ix.use(ref.Bucket).Uploads--
 	if err := ix.t.uploads.Delete(uploadKey(ref.Bucket, ref.Key, ref.ID)); err != nil {
 		return nil, err
 	}
-	return answer, ix.finish(c)
+	return done, ix.finish(c, done.ID)
 }
 
-func sameBlob(a, b *metadata.Blob) bool {
-	if a == nil || b == nil {
-		return a == b
+// sameBlob tells whether two parts have the same blob, held in the same way.
+func sameBlob(a, b metadata.Part) bool {
+	if a.Blob == nil || b.Blob == nil {
+		return a.Blob == b.Blob
 	}
-	return a.ID == b.ID
+	if a.Ref == nil || b.Ref == nil {
+		return a.Blob.ID == b.Blob.ID && a.Ref == b.Ref
+	}
+	return a.Blob.ID == b.Blob.ID && a.Ref.ID == b.Ref.ID
 }
 
 // removeParts deletes every part record of an upload, showing each to see.
@@ -130,7 +143,7 @@ func (ix *Index) removeParts(id metadata.UploadID, see func(metadata.Part)) erro
 	cur := ix.t.parts.Cursor()
 	for k, raw := cur.Seek(id[:]); len(k) == 18 && metadata.UploadID(k[:16]) == id; k, raw = cur.Next() {
 		var p metadata.Part
-		if err := metadata.DecodeBody(raw, &p); err != nil {
+		if err := decodeRow(raw, &p); err != nil {
 			return err
 		}
 		see(p)
@@ -145,10 +158,10 @@ func (ix *Index) removeParts(id metadata.UploadID, see func(metadata.Part)) erro
 }
 
 // finish keeps the outcome for clients that ask again, and forgets old ones.
-func (ix *Index) finish(c metadata.CompleteUpload) error {
+func (ix *Index) finish(c metadata.CompleteUpload, id string) error {
 	v := c.Version
 	raw, err := metadata.EncodeBody(metadata.Finished{Bucket: v.Bucket, Key: v.Key, ETag: v.ETag,
-		Checksum: v.Checksum, Modified: ix.lastTime, Bytes: v.Bytes})
+		Checksum: v.Checksum, Modified: ix.lastTime, Bytes: v.Bytes, Version: id})
 	if err != nil {
 		return err
 	}
@@ -182,9 +195,10 @@ func (ix *Index) abortUpload(r metadata.UploadRef) (any, error) {
 	if err := ix.removeParts(r.ID, func(p metadata.Part) { parts = append(parts, p) }); err != nil {
 		return nil, err
 	}
-	if err := ix.discardParts(parts); err != nil {
+	if err := ix.letGoParts(r, parts); err != nil {
 		return nil, err
 	}
 	ix.stats.Uploads--
+	ix.use(r.Bucket).Uploads--
 	return nil, ix.t.uploads.Delete(uploadKey(r.Bucket, r.Key, r.ID))
 }

@@ -9,6 +9,7 @@ import (
 	"runtime/debug"
 	"syscall"
 
+	"bivalve/metadata"
 	"bivalve/metadata/boltfile"
 )
 
@@ -96,7 +97,7 @@ func checkFile(path string) (place bool, err error) {
 		return true, nil // its records carry no sums
 	case len(format) != 2 || format[0] != ^format[1]:
 		return false, fmt.Errorf("%s: %w: format %x", path, ErrDamaged, format)
-	case format[0] != formatVersion:
+	case format[0] > formatVersion || format[0] < 2:
 		return false, fmt.Errorf("%s: %w: version %d", path, ErrFormat, format[0])
 	case bad != nil:
 		return false, fmt.Errorf("%s: %w: %w", path, ErrDamaged, bad)
@@ -132,4 +133,13 @@ func checkSnapshot(path string) error {
 		return fmt.Errorf("%w: %w", ErrBadSnapshot, err)
 	}
 	return err
+}
+
+// decodeRow reads a row of a table. One that cannot be read is damage, never an answer
+// to a command or query, though what read it says that it is malformed.
+func decodeRow(raw []byte, into any) error {
+	if err := metadata.DecodeBody(raw, into); err != nil {
+		return fmt.Errorf("%w: a row cannot be read: %v", ErrDamaged, err)
+	}
+	return nil
 }

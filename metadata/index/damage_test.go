@@ -54,33 +54,6 @@ func unzip(t *testing.T, path string) []byte {
 	return b
 }
 
-// A file of the first format opens, holds the same, and has sums from then on.
-func TestFormatOneIsRewritten(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "index.db")
-	if err := os.WriteFile(path, unzip(t, "testdata/v1/index.db.gz"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	want := unzip(t, "testdata/v1/dump.txt.gz")
-	for range 2 { // as format 1, then as format 2
-		ix, err := Open(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := dump(t, ix); got != string(want) {
-			t.Fatalf("got\n%s\nwant\n%s", got, want)
-		}
-		if a := ix.Applied(); a.Index != 45 || !bytes.Equal(a.ConfState, []byte{8, 1}) {
-			t.Fatalf("%+v", a)
-		}
-		if err := ix.Close(); err != nil {
-			t.Fatal(err)
-		}
-		if place, err := checkFile(path); err != nil || !place {
-			t.Fatal(place, err)
-		}
-	}
-}
-
 // Whatever bit is flipped in a closed file: it is refused as damaged, or holds
 // what it held.
 func TestFlippedBitsAreSeenAtOpen(t *testing.T) {
@@ -197,6 +170,52 @@ func TestDamageUnderAnOpenIndex(t *testing.T) {
 				t.Fatal(err)
 			}
 		})
+	}
+}
+
+// Pages that bbolt has taken apart for a change are spoilt under it: what they held
+// is found, or is an error, and never absent.
+func TestSpoiltPagesHideNothing(t *testing.T) {
+	for n := 1; n <= 12; n++ {
+		h := newHarness(t)
+		put := func(key string, id byte) error {
+			h.next++
+			raw := h.command(metadata.CmdPutVersion, metadata.PutVersion{Version: version(key, "e", blobPart(0, id, 0))})
+			_, err := h.ix.ApplyBatch([]Entry{{Index: h.next, Term: 1, Data: raw}}, nil)
+			return err
+		}
+		for i := range n {
+			h.must(put(fmt.Sprintf("k%02d", i), byte(i+1)))
+		}
+		_, err := h.ix.Flush()
+		h.must(err)
+		h.must(put("after", 200)) // its page is in memory now, and points into the file
+		path := filepath.Join(h.dir, "index.db")
+		st, err := os.Stat(path)
+		h.must(err)
+		f, err := os.OpenFile(path, os.O_RDWR, 0)
+		h.must(err)
+		_, err = f.WriteAt(bytes.Repeat([]byte{0xff}, int(st.Size())-8192), 8192)
+		h.must(errors.Join(err, f.Close()))
+		if err := put("later", 201); err != nil && !errors.Is(err, ErrDamaged) {
+			t.Error(err)
+		}
+		for i := range n {
+			q, err := metadata.NewQuery(metadata.QueryVersion, metadata.KeyRef{Bucket: bucketA, Key: fmt.Sprintf("k%02d", i)})
+			h.must(err)
+			raw, err := h.ix.Query(q)
+			if err == nil {
+				_, err = metadata.DecodeResult(raw)
+			}
+			if err != nil && !errors.Is(err, ErrDamaged) {
+				t.Errorf("key %d of %d: %v", i, n, err)
+			}
+		}
+		if err := h.ix.Close(); err != nil && !errors.Is(err, ErrDamaged) {
+			t.Error(err)
+		}
+		h.dir = t.TempDir()
+		h.open()
 	}
 }
 

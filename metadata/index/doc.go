@@ -14,6 +14,10 @@
 // leaves the index first; the blobs are queued as garbage), and the once-only
 // application of a request id.
 //
+// What is kept beside the records (who owns a blob, the counts of protection, the
+// queue of the healer) changes in three places alone: hold, letGo (blobs.go) and
+// markShards (apply_mark.go).
+//
 // Start reading at Index.ApplyBatch, then the handlers in apply.go. The tables
 // are described in FORMAT.md.
 package index

@@ -16,13 +16,14 @@ import (
 	berrors "go.etcd.io/bbolt/errors"
 )
 
-// formatVersion is checked at Open. A file of version 1, whose records carry no
-// sums, is rewritten once; one of a later version is refused.
-const formatVersion = 2
+// formatVersion is checked at Open. A file of an earlier version is rewritten once
+// (migrate.go); one of a later version is refused.
+const formatVersion = 7
 
 var (
 	formatNow = []byte{formatVersion, ^byte(formatVersion)}
-	formatOne = []byte{1}
+	formatOne = []byte{1}           // its records carry no sums
+	formatTwo = []byte{2, ^byte(2)} // it does not know who owns its blobs
 )
 
 var (
@@ -37,6 +38,21 @@ var (
 	tableGarbage   = []byte("garbage")
 	tableFences    = []byte("fences")
 	tableRequests  = []byte("requests")
+	tableRules     = []byte("rules")
+	tableBlobs     = []byte("blobs")
+	tableUnder     = []byte("under")
+	tableSince     = []byte("since")
+	tableSlots     = []byte("slots")
+	tableVersions  = []byte("versions")
+	tableNulls     = []byte("nulls")
+
+	tableReferences = []byte("references")
+	tablePending    = []byte("pending")
+	tableRefs       = []byte("refs")
+	tableReleases   = []byte("releases")
+	tableUsage      = []byte("usage")
+	tableNamed      = []byte("named")
+	tablePeers      = []byte("peers")
 )
 
 var (
@@ -74,10 +90,13 @@ type Index struct {
 	applied  Applied
 	durable  Applied
 	lastTime int64
+	proposed int64 // the time of the command in hand, by its proposer
 	dirty    bool
 	stats    metadata.Stats
 	requests map[metadata.RequestID]int64 // -> log time, mirrors the table
-	digest   uint64                       // of all tables but meta
+	usage    map[metadata.BucketID]*metadata.Usage
+	used     map[metadata.BucketID]bool // whose usage is not written yet
+	digest   uint64                     // of all tables but meta
 	closed   bool
 	// failed is set once, by guard; nothing is answered after it.
 	failed atomic.Pointer[error]
@@ -86,6 +105,8 @@ type Index struct {
 // tables are the buckets of the open transaction.
 type tables struct {
 	meta, config, buckets, objects, uploads, parts, finished, finishedQ, garbage, fences, requests table
+	rules, blobs, under, since, slots, versions, nulls                                             table
+	references, pending, refs, releases, usage, named, peers                                       table
 }
 
 // Open opens or makes the index file at path, and checks all of it. A file that
@@ -145,7 +166,13 @@ func (ix *Index) begin() error {
 		{tableMeta, &ix.t.meta}, {tableConfig, &ix.t.config}, {tableBuckets, &ix.t.buckets},
 		{tableObjects, &ix.t.objects}, {tableUploads, &ix.t.uploads}, {tableParts, &ix.t.parts},
 		{tableFinished, &ix.t.finished}, {tableFinishedQ, &ix.t.finishedQ}, {tableGarbage, &ix.t.garbage},
-		{tableFences, &ix.t.fences}, {tableRequests, &ix.t.requests},
+		{tableFences, &ix.t.fences}, {tableRequests, &ix.t.requests}, {tableRules, &ix.t.rules},
+		{tableBlobs, &ix.t.blobs},
+		{tableUnder, &ix.t.under}, {tableSince, &ix.t.since}, {tableSlots, &ix.t.slots},
+		{tableVersions, &ix.t.versions}, {tableNulls, &ix.t.nulls},
+		{tableReferences, &ix.t.references}, {tablePending, &ix.t.pending},
+		{tableRefs, &ix.t.refs}, {tableReleases, &ix.t.releases}, {tableUsage, &ix.t.usage},
+		{tableNamed, &ix.t.named}, {tablePeers, &ix.t.peers},
 	} {
 		b, err := tx.CreateBucketIfNotExists(t.name)
 		if err != nil {
@@ -167,12 +194,12 @@ func (ix *Index) Close() (err error) {
 		return nil
 	}
 	ix.closed = true
-	return ix.letGo()
+	return ix.shut()
 }
 
-// letGo ends the transaction and closes the file. A file of which bbolt could not
+// shut ends the transaction and closes the file. A file of which bbolt could not
 // even end the transaction stays open, since closing it would wait for that.
-func (ix *Index) letGo() error {
+func (ix *Index) shut() error {
 	// A failed commit has ended the transaction already.
 	if err := ix.tx.Rollback(); err != nil && !errors.Is(err, berrors.ErrTxClosed) {
 		return err
@@ -257,7 +284,7 @@ func (ix *Index) InstallSnapshot(path string) (_ Applied, err error) {
 		return Applied{}, err
 	}
 	// From here on the state is given up: what fails leaves none.
-	if err := ix.letGo(); err != nil {
+	if err := ix.shut(); err != nil {
 		return Applied{}, fmt.Errorf("index %s: %w: install snapshot: %w", ix.path, ErrDamaged, err)
 	}
 	if err := boltfile.Replace(path, ix.path); err != nil {

@@ -13,6 +13,17 @@ func objectKey(bucket metadata.BucketID, key string) []byte {
 	return append(append(out, bucket[:]...), key...)
 }
 
+// versionKey is bucket id, key, 0x00, then the time of the commit with every bit
+// turned: the newest version of a key comes first.
+func versionKey(bucket metadata.BucketID, key string, at int64) []byte {
+	out := make([]byte, 0, len(bucket)+len(key)+1+8)
+	out = append(append(out, bucket[:]...), key...)
+	return binary.BigEndian.AppendUint64(append(out, 0), ^uint64(at))
+}
+
+// nameOf is the object key within a key of versions.
+func nameOf(k []byte) string { return string(k[16 : len(k)-9]) }
+
 // uploadKey is bucket id, key, 0x00, upload id.
 func uploadKey(bucket metadata.BucketID, key string, id metadata.UploadID) []byte {
 	out := make([]byte, 0, len(bucket)+len(key)+1+len(id))

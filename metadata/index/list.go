@@ -21,8 +21,14 @@ type walk struct {
 	after string
 }
 
+// cursor goes through a table, or through two as one.
+type cursor interface {
+	Seek(from []byte) (k, raw []byte)
+	Next() (k, raw []byte)
+}
+
 // each calls row for every name or common prefix (raw nil) until it says stop.
-func (w walk) each(cur records, row func(name string, raw []byte, prefix bool) (more bool, err error)) error {
+func (w walk) each(cur cursor, row func(name string, raw []byte, prefix bool) (more bool, err error)) error {
 	scope := append(append([]byte(nil), w.bucket[:]...), w.prefix...)
 	from := w.from
 	if bytes.Compare(from, scope) < 0 {
@@ -114,7 +120,7 @@ func (ix *Index) queryUploads(q metadata.UploadPage) (any, error) {
 		row := metadata.UploadRow{Name: name}
 		if !prefix {
 			row.Upload = new(metadata.Upload)
-			if err := metadata.DecodeBody(raw, row.Upload); err != nil {
+			if err := decodeRow(raw, row.Upload); err != nil {
 				return false, err
 			}
 		}

@@ -42,6 +42,8 @@ func (ix *Index) ask(kind metadata.QueryKind, body []byte) ([]byte, error) {
 		return ask(body, ix.queryVersion)
 	case metadata.QueryObjects:
 		return ask(body, ix.queryObjects)
+	case metadata.QueryVersions:
+		return ask(body, ix.queryVersions)
 	case metadata.QueryUpload:
 		return ask(body, func(r metadata.UploadRef) (any, error) { return ix.upload(r) })
 	case metadata.QueryParts:
@@ -53,7 +55,31 @@ func (ix *Index) ask(kind metadata.QueryKind, body []byte) ([]byte, error) {
 	case metadata.QueryGarbage:
 		return ask(body, ix.queryGarbage)
 	case metadata.QueryStats:
-		return metadata.EncodeBody(ix.stats)
+		stats := ix.stats
+		stats.Oldest = ix.oldest()
+		return metadata.EncodeBody(stats)
+	case metadata.QueryBlob:
+		return ask(body, ix.queryBlob)
+	case metadata.QueryNews:
+		return ask(body, ix.queryNews)
+	case metadata.QueryBlobs:
+		return ask(body, ix.queryBlobs)
+	case metadata.QueryLast:
+		return ask(body, ix.queryLast)
+	case metadata.QueryUnder:
+		return ask(body, ix.queryUnder)
+	case metadata.QuerySlots:
+		return ask(body, func(struct{}) (any, error) { return ix.querySlots() })
+	case metadata.QueryPending:
+		return ask(body, ix.queryPending)
+	case metadata.QueryUsage:
+		return ask(body, ix.queryUsage)
+	case metadata.QueryReleases:
+		return ask(body, ix.queryReleases)
+	case metadata.QueryRecovery:
+		return ask(body, ix.queryRecovery)
+	case metadata.QueryNamings:
+		return ask(body, ix.queryNamings)
 	case metadata.QueryBucket:
 		return ask(body, ix.queryBucket)
 	case metadata.QueryBuckets:
@@ -81,13 +107,21 @@ func ask[B any](body []byte, answer func(B) (any, error)) ([]byte, error) {
 }
 
 func (ix *Index) queryVersion(r metadata.KeyRef) (any, error) {
-	if raw := ix.t.objects.Get(objectKey(r.Bucket, r.Key)); raw != nil {
+	raw, absent := ix.newest(r.Bucket, r.Key), metadata.ErrNoSuchKey
+	if r.Version != "" {
+		f, err := ix.find(r.Bucket, r.Key, r.Version)
+		if err != nil {
+			return nil, err
+		}
+		raw, absent = f.raw, metadata.ErrNoSuchVersion
+	}
+	if raw != nil {
 		return raw, nil // EncodeResult copies it before the lock is let go
 	}
 	if err := ix.fenced(r.Bucket); err != nil {
 		return nil, err
 	}
-	return nil, metadata.ErrNoSuchKey
+	return nil, absent
 }
 
 func (ix *Index) queryParts(q metadata.PartPage) (any, error) {
@@ -103,7 +137,7 @@ func (ix *Index) queryParts(q metadata.PartPage) (any, error) {
 			break
 		}
 		var p metadata.Part
-		if err := metadata.DecodeBody(raw, &p); err != nil {
+		if err := decodeRow(raw, &p); err != nil {
 			return nil, err
 		}
 		out.Parts = append(out.Parts, p)
@@ -117,7 +151,7 @@ func (ix *Index) queryFinished(r metadata.UploadRef) (any, error) {
 	if raw == nil {
 		return nil, metadata.ErrNoSuchUpload
 	}
-	if err := metadata.DecodeBody(raw, &f); err != nil {
+	if err := decodeRow(raw, &f); err != nil {
 		return nil, err
 	}
 	if f.Bucket != r.Bucket || f.Key != r.Key {
@@ -128,13 +162,16 @@ func (ix *Index) queryFinished(r metadata.UploadRef) (any, error) {
 
 func (ix *Index) queryGarbage(q metadata.GarbagePage) (any, error) {
 	var out metadata.GarbageItems
+	if ix.stats.Awaited > 0 {
+		return out, nil // some of it may be needed
+	}
 	cur := ix.t.garbage.Cursor()
 	for k, raw := cur.First(); len(k) == 10 && len(out.Items) < min(q.Limit, maxGarbage); k, raw = cur.Next() {
 		g := metadata.Garbage{ID: metadata.GarbageID(k)}
 		if g.ID.QueuedAt() >= q.Before {
 			break
 		}
-		if err := metadata.DecodeBody(raw, &g.Blob); err != nil {
+		if err := decodeRow(raw, &g.Blob); err != nil {
 			return nil, err
 		}
 		out.Items = append(out.Items, g)
@@ -162,8 +199,11 @@ func (ix *Index) queryBuckets(q metadata.BucketPage) (any, error) {
 			break
 		}
 		var b metadata.Bucket
-		if err := metadata.DecodeBody(raw, &b); err != nil {
+		if err := decodeRow(raw, &b); err != nil {
 			return nil, err
+		}
+		for field := range b.Settings { // order does not matter
+			b.Settings[field] = nil
 		}
 		out.Buckets = append(out.Buckets, b)
 	}
@@ -175,7 +215,7 @@ func (ix *Index) queryConfig(q metadata.ConfigPrefix) (any, error) {
 	cur := ix.t.config.Cursor()
 	for k, raw := cur.Seek([]byte(q.Prefix)); k != nil && bytes.HasPrefix(k, []byte(q.Prefix)); k, raw = cur.Next() {
 		var v metadata.ConfigValue
-		if err := metadata.DecodeBody(raw, &v); err != nil {
+		if err := decodeRow(raw, &v); err != nil {
 			return nil, err
 		}
 		out.Values = append(out.Values, v)

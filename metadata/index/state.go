@@ -26,6 +26,9 @@ func (ix *Index) save() error {
 	if err != nil {
 		return err
 	}
+	if err := ix.saveUsage(); err != nil {
+		return err
+	}
 	// The format says how to read the rest, so it is the one record without a sum.
 	if err := ix.t.meta.b.Put(keyFormat, formatNow); err != nil {
 		return fmt.Errorf("index %s: %w", ix.path, err)
@@ -46,14 +49,15 @@ func (ix *Index) load() error {
 	ix.stats = metadata.Stats{AtRisk: map[string]int64{}}
 	ix.requests = map[metadata.RequestID]int64{}
 	ix.digest = 0
+	ix.usage, ix.used = map[metadata.BucketID]*metadata.Usage{}, map[metadata.BucketID]bool{}
 	format := ix.t.meta.b.Get(keyFormat)
 	if format == nil {
 		ix.dirty = true // a new file: the first Flush makes it one of this format
 		return nil
 	}
-	if bytes.Equal(format, formatOne) {
-		if err := ix.seal(); err != nil {
-			return fmt.Errorf("index %s: rewrite a file of format 1: %w", ix.path, err)
+	if !bytes.Equal(format, formatNow) {
+		if err := ix.migrate(format); err != nil {
+			return fmt.Errorf("index %s: rewrite a file of an earlier format: %w", ix.path, err)
 		}
 	}
 	if raw := ix.t.meta.Get(keyDigest); len(raw) == 8 {
@@ -64,11 +68,11 @@ func (ix *Index) load() error {
 		return fmt.Errorf("index %s: %w", ix.path, err)
 	}
 	ix.durable = ix.applied
-	if err := metadata.DecodeBody(ix.t.meta.Get(keyStats), &ix.stats); err != nil {
+	if err := ix.loadStats(); err != nil {
 		return fmt.Errorf("index %s: stats: %w", ix.path, err)
 	}
-	if ix.stats.AtRisk == nil {
-		ix.stats.AtRisk = map[string]int64{}
+	if err := ix.loadUsage(); err != nil {
+		return fmt.Errorf("index %s: usage: %w", ix.path, err)
 	}
 	cur := ix.t.requests.Cursor()
 	for k, _ := cur.First(); k != nil; k, _ = cur.Next() {
@@ -81,37 +85,14 @@ func (ix *Index) load() error {
 	return nil
 }
 
-// seal gives every record of a file of format 1 its sum, in one transaction.
-func (ix *Index) seal() error {
-	for _, t := range []table{ix.t.meta, ix.t.config, ix.t.buckets, ix.t.objects, ix.t.uploads, ix.t.parts,
-		ix.t.finished, ix.t.finishedQ, ix.t.garbage, ix.t.fences, ix.t.requests} {
-		var kept [][2][]byte // a cursor does not survive a change
-		err := t.b.ForEach(func(k, v []byte) error {
-			kept = append(kept, [2][]byte{bytes.Clone(k), bytes.Clone(v)})
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-		for _, kv := range kept {
-			if err := t.b.Delete(kv[0]); err != nil { // or Put would expect a sum
-				return err
-			}
-			if err := t.Put(kv[0], kv[1]); err != nil {
-				return err
-			}
-		}
-	}
-	if err := ix.t.meta.Put(keyDigest, binary.BigEndian.AppendUint64(nil, ix.digest)); err != nil {
+func (ix *Index) loadStats() error {
+	if err := metadata.DecodeBody(ix.t.meta.Get(keyStats), &ix.stats); err != nil {
 		return err
 	}
-	if err := ix.t.meta.b.Put(keyFormat, formatNow); err != nil {
-		return err
+	if ix.stats.AtRisk == nil {
+		ix.stats.AtRisk = map[string]int64{}
 	}
-	if err := ix.tx.Commit(); err != nil {
-		return commitFailed(err)
-	}
-	return ix.begin()
+	return nil
 }
 
 func readApplied(meta table) (Applied, int64, error) {

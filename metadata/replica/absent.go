@@ -23,8 +23,9 @@ type absent struct {
 
 	loose StateMachine // opened, about to join; guarded by h.mu
 
-	busy    atomic.Bool // a snapshot is coming in, or the state is being opened
-	closing atomic.Bool // the state machine that failed is not closed yet
+	busy    atomic.Bool   // a snapshot is coming in, or the state is being opened
+	closing atomic.Bool   // the state machine that failed is not closed yet
+	closed  chan struct{} // closed after that; nil if there was none
 }
 
 const (
@@ -110,8 +111,11 @@ func (h *Host) missing(id GroupID) error {
 	return ErrNoGroup
 }
 
+// self is the replica; only of a held one is it not always known.
+func (a *absent) self() ReplicaID { return a.mark.self(a.h.cfg.Replica) }
+
 func (a *absent) status() GroupStatus {
-	return GroupStatus{Group: a.id, Role: a.role, Halted: a.why, Epoch: a.mark.Epoch}
+	return GroupStatus{Group: a.id, Self: a.self(), Role: a.role, Halted: a.why, Epoch: a.mark.Epoch}
 }
 
 // lose takes a running group out: its state machine failed, or its log cannot be
@@ -136,7 +140,9 @@ func (h *Host) lose(g *group, role Role, why error) {
 	g.props = nil
 	g.ap.end(gone)
 	a.closing.Store(true)
+	a.closed = make(chan struct{})
 	h.background(func() {
+		defer close(a.closed)
 		// It waits for queries and snapshots under way.
 		if err := g.ap.close(); err != nil {
 			h.cfg.Logger.Debug("close of a failed state", "group", uint32(g.id), "err", err)

@@ -17,6 +17,9 @@ const (
 	entryHeader   = 1 + 1 + 8 + 8
 	hardStateSize = 1 + 3*8 + 8
 	markSize      = 1 + 8 + 8 + 4 + 8
+	// markVersion: with the replica's id, where that is not the node's number.
+	markVersion  = 2
+	markSelfSize = markSize + 8
 )
 
 func entrySum(g GroupID, index uint64, head, data []byte) uint64 {
@@ -69,10 +72,14 @@ func sealed(g GroupID, b []byte) []byte {
 }
 
 func unseal(g GroupID, b []byte, size int, what string) error {
+	return unsealAs(g, b, size, recordVersion, what)
+}
+
+func unsealAs(g GroupID, b []byte, size int, version byte, what string) error {
 	if len(b) != size || entrySum(g, 0, b[:size-8], nil) != binary.BigEndian.Uint64(b[size-8:]) {
 		return fmt.Errorf("group %d %s: %w", g, what, ErrCorrupt)
 	}
-	if b[0] != recordVersion {
+	if b[0] != version {
 		return fmt.Errorf("group %d %s: version %d: %w", g, what, b[0], ErrFormat)
 	}
 	return nil
@@ -98,20 +105,32 @@ func hardState(term, vote, commit uint64) *raftpb.HardState {
 }
 
 func encodeMark(g GroupID, m Mark) []byte {
-	b := append(make([]byte, 0, markSize), recordVersion)
+	b := append(make([]byte, 0, markSelfSize), recordVersion)
 	b = binary.BigEndian.AppendUint64(b, m.Index)
 	b = binary.BigEndian.AppendUint64(b, m.Term)
 	b = binary.BigEndian.AppendUint32(b, m.Epoch)
+	if m.Self != 0 {
+		b[0] = markVersion
+		b = binary.BigEndian.AppendUint64(b, uint64(m.Self))
+	}
 	return sealed(g, b)
 }
 
 func decodeMark(g GroupID, b []byte) (Mark, error) {
-	if err := unseal(g, b, markSize, "mark"); err != nil {
+	size, version := markSize, byte(recordVersion)
+	if len(b) == markSelfSize {
+		size, version = markSelfSize, markVersion
+	}
+	if err := unsealAs(g, b, size, version, "mark"); err != nil {
 		return Mark{}, err
 	}
-	return Mark{
+	m := Mark{
 		Index: binary.BigEndian.Uint64(b[1:]),
 		Term:  binary.BigEndian.Uint64(b[9:]),
 		Epoch: binary.BigEndian.Uint32(b[17:]),
-	}, nil
+	}
+	if size == markSelfSize {
+		m.Self = ReplicaID(binary.BigEndian.Uint64(b[21:]))
+	}
+	return m, nil
 }

@@ -119,7 +119,7 @@ func reconcile(id GroupID, st *storage, a Applied) (*Update, error) {
 	return &Update{
 		Group:     id,
 		HardState: hs,
-		Reset:     &Mark{Index: a.Index, Term: a.Term, Epoch: st.mark.Epoch},
+		Reset:     st.mark.at(a.Index, a.Term),
 	}, nil
 }
 
@@ -153,14 +153,21 @@ func (h *Host) Bootstrap(id GroupID, voters, learners []ReplicaID) error {
 	})
 }
 
-// Join creates an empty replica of a group that runs elsewhere. It waits for the
-// leader, which must have been told to add it, to send the state.
-func (h *Host) Join(id GroupID) error {
+// Join creates an empty replica of a group that runs elsewhere, under an id that was
+// never used before. It waits for the leader, which must be told to add it, to send
+// the state. A replica of that id which is here already is success.
+func (h *Host) Join(id GroupID, self ReplicaID, epoch uint32) error {
+	if self.Host() != h.cfg.Replica {
+		return fmt.Errorf("group %d: replica %d belongs on another node: %w", id, self, ErrBadConf)
+	}
+	if g := h.group(id); g != nil && g.self == self {
+		return nil
+	}
 	return h.create(id, func(sm StateMachine) (*Update, error) {
 		if sm.Applied().Index != 0 {
 			return nil, ErrExists
 		}
-		return &Update{Group: id, HardState: hardState(0, 0, 0), Reset: &Mark{}}, nil
+		return &Update{Group: id, HardState: hardState(0, 0, 0), Reset: &Mark{Epoch: epoch, Self: self}}, nil
 	})
 }
 

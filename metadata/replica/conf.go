@@ -39,7 +39,7 @@ func (g *group) stepConfChange(p *proposal) {
 	}
 	m := &raftpb.Message{
 		Type:    raftpb.MsgProp.Enum(),
-		From:    proto.Uint64(uint64(g.h.cfg.Replica)),
+		From:    proto.Uint64(uint64(g.self)),
 		Entries: []*raftpb.Entry{{Type: typ.Enum(), Data: data}},
 	}
 	if err := g.rn.Step(m); err != nil {

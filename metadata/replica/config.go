@@ -12,7 +12,7 @@ import (
 
 // Config of a Host. Zero numbers mean the default.
 type Config struct {
-	Replica ReplicaID
+	Replica ReplicaID // this node's number, 1 to MaxHost
 	// Dir receives snapshots before they are installed. It is on the file system
 	// of the state machines, and what is left in it at Open is removed if its
 	// name says that it is a received snapshot.
@@ -26,6 +26,9 @@ type Config struct {
 	// not be opened, by the synced snapshot at path, and opens it. It is called
 	// beside the other groups' work. What it replaces is worth keeping aside.
 	RestoreStateMachine func(g GroupID, path string) (StateMachine, error)
+	// DropStateMachine removes the closed state of a group for good; none there is
+	// success. Needed for Drop alone.
+	DropStateMachine func(g GroupID) error
 
 	Tick  time.Duration    // 50 ms; an election takes 10 to 20 of them
 	Ticks <-chan time.Time // instead of a ticker of our own
@@ -103,7 +106,7 @@ func (c *Config) Validate() error {
 		}
 	}
 	need(c.Replica != 0, "Replica must not be zero")
-	need(c.Replica < ^ReplicaID(1), "Replica is reserved")
+	need(c.Replica <= MaxHost, "Replica is too great")
 	need(c.Dir != "", "Dir is missing")
 	need(c.Log != nil, "Log is missing")
 	need(c.Transport != nil, "Transport is missing")

@@ -5,8 +5,8 @@
 // # Words
 //
 //   - group: one raft group; group 0 is the root group.
-//   - replica: one member of a group. Its id is unique for the life of a node's
-//     disk and is never used again: a node that lost its log is a new replica.
+//   - replica: one member of a group. Its id names its node and is never used
+//     again: a node that lost its log, or was voted out, comes back as another.
 //   - turn: one pass of the loop. It drains what has arrived, writes one log
 //     transaction for all groups, and only then sends.
 //   - applier: the one goroutine that changes a group's state machine.
@@ -24,7 +24,8 @@
 //     (rebuild.go has why that is safe); its group alone is absent meanwhile.
 //   - The log holds what this replica has voted and acknowledged, which nobody
 //     else knows. What of it is damaged is never cut away or made anew, and the
-//     groups that it concerns stay absent until the replica is replaced.
+//     groups that it concerns stay absent until the replica is replaced, perhaps by
+//     a new one on the same node (drop.go).
 //   - A full disk loses nothing: the log's turn is tried again until there is room
 //     (stall.go), a state is opened again from what is durable.
 //   - Entries reach the state machine in order, once, after they are committed

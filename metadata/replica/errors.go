@@ -43,6 +43,8 @@ var (
 	// ErrNotSent may be wrapped by Peers.Call to say that the request certainly
 	// never reached the peer, so that the outcome stays known.
 	ErrNotSent = errors.New("request was not sent")
+	// errNoMajority: why a router gives up before its time is over.
+	errNoMajority = errors.New("no majority of its voters can be reached")
 	// ErrQuery wraps the text of an error that a state machine gave to a query.
 	ErrQuery = errors.New("query failed")
 )

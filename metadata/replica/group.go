@@ -12,11 +12,12 @@ const electionTicks = 10
 // group is one local replica. Only the loop touches it, but for the applier
 // and the status.
 type group struct {
-	h  *Host
-	id GroupID
-	rn *raft.RawNode
-	st *storage
-	ap *applier
+	h    *Host
+	id   GroupID
+	self ReplicaID
+	rn   *raft.RawNode
+	st   *storage
+	ap   *applier
 
 	dirty  bool // may have a Ready
 	lead   ReplicaID
@@ -33,6 +34,10 @@ type group struct {
 	sending map[ReplicaID]bool // snapshots on their way
 
 	asked map[ReplicaID]bool // got an empty append in this tick
+	heard map[ReplicaID]int  // ticks at which raft last called a member active
+
+	leadHeard int         // ticks at which the leader was last heard of
+	silent    atomic.Bool // for an election timeout it was not
 
 	ticks        int // since the last flush request
 	transfer     int // ticks until leadership may be handed over again
@@ -43,7 +48,7 @@ type group struct {
 
 func newGroup(h *Host, id GroupID, st *storage, sm StateMachine, a Applied) *group {
 	g := &group{
-		h: h, id: id, st: st,
+		h: h, id: id, self: st.mark.self(h.cfg.Replica), st: st,
 		dirty:        true,
 		term:         st.hs.GetTerm(),
 		commit:       st.hs.GetCommit(),
@@ -52,6 +57,7 @@ func newGroup(h *Host, id GroupID, st *storage, sm StateMachine, a Applied) *gro
 		pending:      map[uint64]*proposal{},
 		sending:      map[ReplicaID]bool{},
 		asked:        map[ReplicaID]bool{},
+		heard:        map[ReplicaID]int{},
 		transferWait: transferTicks,
 	}
 	g.ap = newApplier(g, sm, a)
@@ -82,6 +88,8 @@ func (g *group) follow() {
 		if lead != g.lead {
 			g.h.metrics.leaderChanges.Inc()
 			g.reads.leaderChanged()
+			g.leadHeard = g.ticks
+			g.silent.Store(false)
 		}
 		if term != g.term || role != raft.StateLeader {
 			// Entries of a term that is over may be replaced, or may yet commit.
@@ -98,7 +106,7 @@ func (g *group) follow() {
 // publish renews what Status and Leader show.
 func (g *group) publish() {
 	s := &GroupStatus{
-		Group: g.id, Leader: g.lead, Term: g.term, Commit: g.commit,
+		Group: g.id, Self: g.self, Leader: g.lead, Term: g.term, Commit: g.commit,
 		FirstIndex: g.st.mark.Index + 1, LastIndex: g.st.last,
 		Voters: replicaIDs(g.conf.GetVoters()), Learners: replicaIDs(g.conf.GetLearners()),
 		VotersOutgoing: replicaIDs(g.conf.GetVotersOutgoing()),
@@ -121,7 +129,7 @@ func (g *group) roleName() Role {
 		return RoleCandidate
 	}
 	for _, id := range g.conf.GetLearners() {
-		if id == uint64(g.h.cfg.Replica) {
+		if id == uint64(g.self) {
 			return RoleLearner
 		}
 	}

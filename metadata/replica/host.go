@@ -35,6 +35,8 @@ type Host struct {
 	guests   sync.WaitGroup // callers from outside that open files
 	receives chan struct{}  // snapshots coming in at once
 
+	saves saveTimes
+
 	stalled atomic.Pointer[error] // why the log takes nothing at present
 
 	// Only the loop.
@@ -239,7 +241,7 @@ func (h *Host) closeMachines() error {
 // raftConfig has the numbers that all replicas must share.
 func (h *Host) raftConfig(g GroupID, st *storage, applied uint64) *raft.Config {
 	return &raft.Config{
-		ID:                        uint64(h.cfg.Replica),
+		ID:                        uint64(st.mark.self(h.cfg.Replica)),
 		ElectionTick:              electionTicks,
 		HeartbeatTick:             2,
 		Storage:                   st,

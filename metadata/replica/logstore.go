@@ -9,6 +9,23 @@ type Mark struct {
 	// Epoch counts forced recoveries. It travels with every message, and a
 	// replica of another epoch is not heard.
 	Epoch uint32
+	// Self is the replica that the log belongs to; zero is the one that the node
+	// founded the group with, whose id is the node's number.
+	Self ReplicaID
+}
+
+// at is the same mark at another position.
+func (m Mark) at(index, term uint64) *Mark {
+	m.Index, m.Term = index, term
+	return &m
+}
+
+// self is the replica's id on the node of that number.
+func (m Mark) self(host ReplicaID) ReplicaID {
+	if m.Self != 0 {
+		return m.Self
+	}
+	return host
 }
 
 // LogState is what a log store knows of a group at boot.
@@ -35,7 +52,7 @@ type Update struct {
 // ErrCorrupt, from any method, says that what was written is not what is there; of
 // InitialState it concerns that group alone.
 type LogStore interface {
-	// Claim binds the store to a replica id for good; it fails if it is bound to
+	// Claim binds the store to a node's number for good; it fails if it is bound to
 	// another one.
 	Claim(id ReplicaID) error
 	Groups() ([]GroupID, error)
@@ -55,6 +72,9 @@ type LogStore interface {
 	// Compact forgets entries up to and including upTo, at leisure: a crash may
 	// bring some of them back.
 	Compact(g GroupID, upTo uint64) error
+	// Drop forgets a group, durably, damaged or not; one that is not there too. The
+	// replica must never take part again.
+	Drop(g GroupID) error
 	Close() error
 }
 
@@ -73,4 +93,5 @@ func (l noLog) FirstIndex(GroupID) (uint64, error)                              
 func (l noLog) LastIndex(GroupID) (uint64, error)                                { return 0, l.why }
 func (l noLog) Save([]Update, bool) error                                        { return l.why }
 func (l noLog) Compact(GroupID, uint64) error                                    { return l.why }
+func (l noLog) Drop(GroupID) error                                               { return l.why }
 func (l noLog) Close() error                                                     { return nil }

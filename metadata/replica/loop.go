@@ -106,7 +106,7 @@ func (h *Host) step(m groupMessage) {
 			a.heard(m)
 		}
 	}
-	if g == nil || g.halted != nil || m.epoch != g.st.mark.Epoch {
+	if g == nil || g.halted != nil || epochsCount && m.epoch != g.st.mark.Epoch || ReplicaID(m.msg.GetTo()) != g.self {
 		h.metrics.dropped.WithLabelValues("stray").Inc()
 		return
 	}
@@ -120,6 +120,12 @@ func (h *Host) step(m groupMessage) {
 		// answer from a member that was removed meanwhile.
 		if err := g.rn.Step(m.msg); err != nil {
 			h.metrics.dropped.WithLabelValues("stray").Inc()
+		}
+		switch m.msg.GetType() { // what only a leader says; who has ceased to be one asks for votes
+		case raftpb.MsgApp, raftpb.MsgHeartbeat, raftpb.MsgSnap:
+			if ReplicaID(m.msg.GetFrom()) == g.lead {
+				g.leadHeard = g.ticks
+			}
 		}
 	})
 }
@@ -154,7 +160,7 @@ func (h *Host) collect() (work []ready, sync bool) {
 		sync = sync || rd.MustSync
 		if !raft.IsEmptySnap(rd.Snapshot) {
 			m := rd.Snapshot.GetMetadata()
-			u.Reset = &Mark{Index: m.GetIndex(), Term: m.GetTerm(), Epoch: g.st.mark.Epoch}
+			u.Reset = g.st.mark.at(m.GetIndex(), m.GetTerm())
 			sync = true
 		}
 		work = append(work, ready{g: g, rd: rd, update: u})
@@ -181,10 +187,11 @@ func (h *Host) save(work []ready, sync bool) error {
 		}
 	}
 	if len(updates) > 0 {
-		began := time.Now()
+		began := h.saves.begin()
 		if err := h.cfg.Log.Save(updates, sync && !h.cfg.hooks.noSync); err != nil {
 			return fmt.Errorf("save raft log: %w", err)
 		}
+		h.saves.end(sync)
 		if sync {
 			h.metrics.saveSeconds.Observe(time.Since(began).Seconds())
 			h.metrics.saveEntries.Observe(float64(entries))

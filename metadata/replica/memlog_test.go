@@ -59,6 +59,12 @@ func (l *memLog) InitialState(id GroupID) (LogState, error) {
 	return LogState{HardState: g.hs, Mark: g.mark, LastIndex: g.last()}, nil
 }
 
+func (l *memLog) Drop(id GroupID) error {
+	delete(l.now, id)
+	delete(l.durable, id)
+	return nil
+}
+
 func (l *memLog) FirstIndex(id GroupID) (uint64, error) { return l.now[id].mark.Index + 1, nil }
 func (l *memLog) LastIndex(id GroupID) (uint64, error)  { return l.now[id].last(), nil }
 

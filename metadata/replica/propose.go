@@ -154,8 +154,8 @@ func (g *group) stepProposals(props []*proposal) {
 	}
 	m := &raftpb.Message{
 		Type: raftpb.MsgProp.Enum(),
-		From: proto.Uint64(uint64(g.h.cfg.Replica)),
-		To:   proto.Uint64(uint64(g.h.cfg.Replica)),
+		From: proto.Uint64(uint64(g.self)),
+		To:   proto.Uint64(uint64(g.self)),
 	}
 	for _, p := range props {
 		m.Entries = append(m.Entries, &raftpb.Entry{Data: p.data})

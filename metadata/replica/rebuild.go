@@ -31,12 +31,12 @@ import (
 // a snapshot message without a snapshot, and its index is what the state must have
 // reached; it may be lost, and an answer to it is a snapshot like any other.
 func (a *absent) heard(m groupMessage) {
-	if a.role != RoleRebuilding || m.epoch != a.mark.Epoch || a.rest > 0 || a.busy.Load() || a.closing.Load() {
+	if ReplicaID(m.msg.GetTo()) != a.self() || a.role != RoleRebuilding || m.epoch != a.mark.Epoch || a.rest > 0 || a.busy.Load() || a.closing.Load() {
 		return
 	}
 	a.rest, a.pause = a.pause, min(2*a.pause, maxPause)
 	payload, err := appendMessage(nil, a.id, a.mark.Epoch, &raftpb.Message{
-		Type: raftpb.MsgSnap.Enum(), From: proto.Uint64(uint64(a.h.cfg.Replica)), To: m.msg.From,
+		Type: raftpb.MsgSnap.Enum(), From: proto.Uint64(uint64(a.self())), To: m.msg.From,
 		Index: proto.Uint64(a.mark.Index),
 	})
 	if err != nil {
@@ -56,7 +56,7 @@ func (g *group) grant(wish *raftpb.Message) {
 		return // it asks again, perhaps another
 	}
 	g.sendSnapshot(&raftpb.Message{
-		Type: raftpb.MsgSnap.Enum(), From: proto.Uint64(uint64(g.h.cfg.Replica)), To: wish.From,
+		Type: raftpb.MsgSnap.Enum(), From: proto.Uint64(uint64(g.self)), To: wish.From,
 		Term: proto.Uint64(g.term), Snapshot: point,
 	})
 }
@@ -97,7 +97,7 @@ func (a *absent) turnTo(role Role, why error) {
 
 // take receives a snapshot for an absent group.
 func (a *absent) take(ctx context.Context, m groupMessage, r io.Reader) error {
-	if a.role != RoleRebuilding || m.epoch != a.mark.Epoch || a.closing.Load() || !a.busy.CompareAndSwap(false, true) {
+	if ReplicaID(m.msg.GetTo()) != a.self() || a.role != RoleRebuilding || m.epoch != a.mark.Epoch || a.closing.Load() || !a.busy.CompareAndSwap(false, true) {
 		return a.h.missing(a.id)
 	}
 	defer a.busy.Store(false)

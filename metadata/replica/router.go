@@ -19,13 +19,21 @@ type Peers interface {
 
 // RouterConfig of a Router. Zero durations mean the default.
 type RouterConfig struct {
-	Host   *Host // nil on a node without replicas
-	Self   ReplicaID
+	Host   *Host     // nil on a node without replicas
+	Self   ReplicaID // this node's number
 	Voters func(GroupID) []ReplicaID
 	Alive  func(ReplicaID) bool // a hint that only orders the tries; nil means all
-	Peers  Peers
+	// Reachable is false of a replica that has not answered for a while: it is not
+	// tried, nor waited for, and a group of whose voters no majority is left is given up
+	// at once, unless the own replica hears a leader. Nil means that nothing is known.
+	Reachable func(ReplicaID) bool
+	Peers     Peers
 	// TryTimeout ends one try, so that a peer that hangs costs no more than this.
-	TryTimeout time.Duration // 2 s
+	TryTimeout time.Duration // 1.5 s
+	// HedgeAfter is when a query that was not answered is tried elsewhere as well.
+	HedgeAfter time.Duration // 400 ms
+	// WatchEvery is how often is looked whether a try under way is still worth its wait.
+	WatchEvery time.Duration // 100 ms
 	Backoff    time.Duration // 20 ms at first, doubling up to
 	MaxBackoff time.Duration // 250 ms
 	Logger     *slog.Logger
@@ -50,8 +58,9 @@ func (c *RouterConfig) Validate() error {
 type Router struct {
 	cfg RouterConfig
 
-	mu    sync.Mutex
-	hints map[GroupID]ReplicaID // who led when last heard of
+	mu     sync.Mutex
+	hints  map[GroupID]ReplicaID // who led when last heard of
+	second int                   // what queries have earned for second tries
 }
 
 // NewRouter makes a Router. It has nothing to close.
@@ -59,16 +68,21 @@ func NewRouter(cfg RouterConfig) (*Router, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("router: %w", err)
 	}
-	def(&cfg.TryTimeout, 2*time.Second)
+	def(&cfg.TryTimeout, 1500*time.Millisecond)
+	def(&cfg.HedgeAfter, 400*time.Millisecond)
+	def(&cfg.WatchEvery, 100*time.Millisecond)
 	def(&cfg.Backoff, 20*time.Millisecond)
 	def(&cfg.MaxBackoff, 250*time.Millisecond)
 	if cfg.Alive == nil {
 		cfg.Alive = func(ReplicaID) bool { return true }
 	}
+	if cfg.Reachable == nil {
+		cfg.Reachable = func(ReplicaID) bool { return true }
+	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Router{cfg: cfg, hints: map[GroupID]ReplicaID{}}, nil
+	return &Router{cfg: cfg, hints: map[GroupID]ReplicaID{}, second: secondMost}, nil
 }
 
 // Propose commits data to g through whoever leads it, and tries until it knows
@@ -113,36 +127,46 @@ func (r *Router) Propose(ctx context.Context, g GroupID, data []byte) ([]byte, e
 		verdict = ErrUnknown
 	}
 	// The last try's error is told in words only: its kind is not the verdict.
-	return nil, fmt.Errorf("group %d: %w: %w (last try: %v)", g, verdict, context.Cause(ctx), cause)
+	return nil, fmt.Errorf("group %d: %w: %w (last try: %v)", g, verdict, gaveUp(ctx), cause)
 }
 
-// Query is a linearizable read: of the local replica if there is one, else of
-// any member that answers. ErrQuery is the state machine's own error;
-// ErrUnavailable says that nobody could answer in time.
-func (r *Router) Query(ctx context.Context, g GroupID, q []byte) ([]byte, error) {
-	var cause error
-	for plan := r.plan(g, false); ; {
-		to, ok := plan.next(ctx)
-		if !ok {
-			break
-		}
-		out := r.try(ctx, to, methodQuery, g, q)
-		switch out.kind {
-		case outcomeOK:
-			return out.data, nil
-		case outcomeQueryError:
-			return nil, out.err()
-		}
-		cause = out.err()
+// gaveUp is why there were no more tries.
+func gaveUp(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
 	}
-	return nil, fmt.Errorf("group %d: %w: %w (last try: %v)", g, ErrUnavailable, context.Cause(ctx), cause)
+	return errNoMajority
 }
 
-// try asks one replica, which may be our own.
+// Hopeless tells whether nothing can be had of g at present: too few of its voters
+// can be reached for any leader, and none is heard here. A learner's word counts for
+// nothing: it takes longer than a voter to forget a leader that it does not hear.
+func (r *Router) Hopeless(g GroupID) bool {
+	voters, reached, voting := r.cfg.Voters(g), 0, false
+	for _, v := range voters {
+		own := v.Host() == r.cfg.Self
+		voting = voting || own
+		if own || r.cfg.Reachable(v) {
+			reached++
+		}
+	}
+	if voting && r.cfg.Host != nil && r.cfg.Host.HearsLeader(g) {
+		return false
+	}
+	return len(voters) > 0 && reached <= len(voters)/2
+}
+
+// try asks one replica, which may be our own. It ends when nothing can come of it any
+// more: a peer that answers nobody would take all of its time.
 func (r *Router) try(ctx context.Context, to ReplicaID, method uint8, g GroupID, data []byte) response {
 	ctx, cancel := context.WithTimeout(ctx, r.cfg.TryTimeout)
 	defer cancel()
-	if to == r.cfg.Self && r.cfg.Host != nil {
+	w := &watch{every: r.cfg.WatchEvery, end: cancel, lost: func() bool {
+		return to.Host() != r.cfg.Self && !r.cfg.Reachable(to) || r.Hopeless(g)
+	}}
+	w.start()
+	defer w.stop()
+	if to.Host() == r.cfg.Self && r.cfg.Host != nil {
 		return r.serve(ctx, method, g, data)
 	}
 	b, err := r.cfg.Peers.Call(ctx, to, method, encodeRequest(g, data))
@@ -216,7 +240,7 @@ type plan struct {
 	g       GroupID
 	write   bool
 	todo    []ReplicaID
-	tried   map[ReplicaID]bool // in this round
+	tried   map[ReplicaID]bool // nodes, in this round
 	backoff time.Duration
 }
 
@@ -235,7 +259,7 @@ func (p *plan) round() {
 	if local && !p.write {
 		p.todo = append(p.todo, p.r.cfg.Self)
 	}
-	if l := p.r.leader(p.g); l != 0 && p.r.cfg.Alive(l) {
+	if l := p.r.leader(p.g); l != 0 && p.r.cfg.Alive(l) && p.r.cfg.Reachable(l) {
 		p.todo = append(p.todo, l)
 	}
 	if local && p.write {
@@ -244,7 +268,7 @@ func (p *plan) round() {
 	voters := p.r.cfg.Voters(p.g)
 	for _, alive := range []bool{true, false} {
 		for _, v := range voters {
-			if p.r.cfg.Alive(v) == alive {
+			if p.r.cfg.Alive(v) == alive && p.r.cfg.Reachable(v) {
 				p.todo = append(p.todo, v)
 			}
 		}
@@ -252,19 +276,14 @@ func (p *plan) round() {
 }
 
 // next is the replica to ask now. It waits where a round ends, and reports false
-// once ctx is done.
+// once ctx is done or the group is hopeless.
 func (p *plan) next(ctx context.Context) (ReplicaID, bool) {
 	for {
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || p.r.Hopeless(p.g) {
 			return 0, false
 		}
-		for len(p.todo) > 0 {
-			to := p.todo[0]
-			p.todo = p.todo[1:]
-			if !p.tried[to] {
-				p.tried[to] = true
-				return to, true
-			}
+		if to, ok := p.another(); ok {
+			return to, true
 		}
 		if !p.pause(ctx) {
 			return 0, false
@@ -290,7 +309,7 @@ func (p *plan) pause(ctx context.Context) bool {
 // hint puts a leader that we were told of first. A hint to one that was asked in
 // this round waits for the next: two replicas may each believe in the other.
 func (p *plan) hint(leader ReplicaID) {
-	if leader != 0 && !p.tried[leader] {
+	if leader != 0 && !p.tried[leader.Host()] && p.r.cfg.Reachable(leader) {
 		p.todo = append([]ReplicaID{leader}, p.todo...)
 	}
 }

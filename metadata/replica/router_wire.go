@@ -89,6 +89,12 @@ type remoteError struct {
 func (e *remoteError) Error() string { return e.text }
 func (e *remoteError) Unwrap() error { return e.kind }
 
+// Refusal is the answer to a router's call that says that nothing was done and that
+// this node will not serve its asker at present.
+func Refusal(why string) []byte {
+	return encodeResponse(response{kind: outcomeUnavailable, data: []byte(why)})
+}
+
 // encodeRequest: version, group, data.
 func encodeRequest(g GroupID, data []byte) []byte {
 	b := append(make([]byte, 0, 5+len(data)), callVersion)

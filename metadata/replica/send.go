@@ -84,7 +84,7 @@ func (s *sender) flush() {
 // failed lists the peers that did not get a group's entries in this turn.
 func (s *sender) failed(g GroupID) []ReplicaID { return s.lost[g] }
 
-// HandleRaft takes a payload that a peer sent with SendRaft. It never blocks; what
+// HandleRaft takes a payload that a peer, the node of number from, sent with SendRaft. It never blocks; what
 // finds no room is dropped, as if the network had lost it. payload is not kept.
 func (h *Host) HandleRaft(from ReplicaID, payload []byte) {
 	msgs, err := parseMessages(payload)
@@ -106,11 +106,11 @@ func (h *Host) HandleRaft(from ReplicaID, payload []byte) {
 	}
 }
 
-// acceptable refuses what a peer has no business sending: messages for another
-// replica (this node's disk may have had a former life), in another's name, or
-// of a kind that only comes from within or with a snapshot.
+// acceptable refuses what a peer has no business sending: messages for another node,
+// in another's name, or of a kind that only comes from within or with a snapshot.
+// Whether the message is for the replica that is here now, step looks.
 func (h *Host) acceptable(from ReplicaID, m *raftpb.Message) bool {
-	if ReplicaID(m.GetTo()) != h.cfg.Replica || ReplicaID(m.GetFrom()) != from || from == 0 {
+	if ReplicaID(m.GetTo()).Host() != h.cfg.Replica || ReplicaID(m.GetFrom()).Host() != from.Host() || from == 0 {
 		return false
 	}
 	switch m.GetType() {

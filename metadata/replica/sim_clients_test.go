@@ -142,7 +142,7 @@ func (c *simClient) send() {
 		return
 	}
 	op.r = &readWaiter{group: op.group, done: make(chan error, 1)}
-	if s.noRead {
+	if s.noRead || !readBarrier {
 		op.r.finish(nil)
 	} else if !n.host.in.addRead(op.r) {
 		op.r, op.node = nil, nil

@@ -160,7 +160,7 @@ func TestReplaceVoter(t *testing.T) {
 		n := &simNode{id: fresh, log: newMemLog(), disks: map[GroupID]*kvDisk{}, armed: map[string]bool{}}
 		s.nodes[fresh] = n
 		s.boot(n)
-		s.check(n.host.Join(0))
+		s.check(n.host.Join(0, fresh, 0))
 		if s.rnd.IntN(2) == 0 {
 			n.armed[pick(s.rnd, crashPoints)] = true
 		}

@@ -170,6 +170,10 @@ func (s *sim) boot(n *simNode) {
 		RestoreStateMachine: func(g GroupID, path string) (StateMachine, error) {
 			return restoreKV(n.disks[g], path)
 		},
+		DropStateMachine: func(g GroupID) error {
+			delete(n.disks, g)
+			return nil
+		},
 		PreferLeader: func(id ReplicaID) bool { return id != simWitness },
 		TailEntries:  8, PinFactor: 2, CacheBytes: 600,
 		hooks: hooks{
@@ -292,7 +296,7 @@ func (t simTransport) SendRaft(to ReplicaID, payload []byte) bool {
 		if s.rnd.Float64() < s.dup {
 			copies++
 		}
-		if s.blocked[[2]ReplicaID{t.n.id, to}] || s.rnd.Float64() < s.loss {
+		if s.blocked[[2]ReplicaID{t.n.id, to.Host()}] || s.rnd.Float64() < s.loss {
 			continue
 		}
 		delay := 1 + s.rnd.IntN(s.maxDelay)
@@ -301,7 +305,7 @@ func (t simTransport) SendRaft(to ReplicaID, payload []byte) bool {
 		}
 		s.after(delay, func() {
 			// Cut while on its way: what a partition does to a full pipe.
-			if r := s.nodes[to]; r != nil && r.host != nil && !s.blocked[[2]ReplicaID{t.n.id, to}] {
+			if r := s.nodes[to.Host()]; r != nil && r.host != nil && !s.blocked[[2]ReplicaID{t.n.id, to.Host()}] {
 				r.host.HandleRaft(t.n.id, payload)
 			}
 		})
@@ -335,8 +339,8 @@ func (s *sim) snapshot(from *simNode, j *snapshotJob) {
 	s.note("snapshot %d>%d", from.id, j.to)
 	lost := errors.New("lost")
 	s.after(10+s.rnd.IntN(200), func() {
-		n := s.nodes[j.to]
-		if n == nil || n.host == nil || s.blocked[[2]ReplicaID{from.id, j.to}] || s.rnd.Float64() < s.loss {
+		n := s.nodes[j.to.Host()]
+		if n == nil || n.host == nil || s.blocked[[2]ReplicaID{from.id, j.to.Host()}] || s.rnd.Float64() < s.loss {
 			report(lost)
 			return
 		}
@@ -347,6 +351,10 @@ func (s *sim) snapshot(from *simNode, j *snapshotJob) {
 		}
 		g, away := n.host.group(m.group), n.host.absentGroup(m.group)
 		if g == nil && away == nil {
+			report(ErrNoGroup)
+			return
+		}
+		if away == nil && !g.expects(m) {
 			report(ErrNoGroup)
 			return
 		}
@@ -429,13 +437,14 @@ func (s *sim) loseStates(n *simNode) {
 func (s *sim) leader(g GroupID) *simNode {
 	var best *simNode
 	var term uint64
+	var epoch uint32
 	for _, id := range s.ids {
 		n := s.nodes[id]
 		if n.host == nil || n.host.group(g) == nil {
 			continue
 		}
-		if st := n.host.group(g).status.Load(); st.Leader == id && st.Term > term {
-			best, term = n, st.Term
+		if st := n.host.group(g).status.Load(); st.Leader == st.Self && (st.Epoch > epoch || st.Epoch == epoch && st.Term > term) {
+			best, term, epoch = n, st.Term, st.Epoch
 		}
 	}
 	return best

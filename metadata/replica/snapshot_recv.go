@@ -46,6 +46,9 @@ func (h *Host) HandleSnapshot(ctx context.Context, from ReplicaID, head []byte, 
 		}
 		return ErrNoGroup
 	}
+	if !g.expects(m) {
+		return fmt.Errorf("group %d: a snapshot for replica %d of epoch %d: %w", g.id, m.msg.GetTo(), m.epoch, ErrNoGroup)
+	}
 	if !g.receiving.CompareAndSwap(false, true) {
 		return fmt.Errorf("group %d: a snapshot is coming in already: %w", g.id, ErrUnavailable)
 	}
@@ -78,11 +81,17 @@ func (h *Host) checkHead(from ReplicaID, head []byte) (groupMessage, error) {
 	if err != nil {
 		return m, err
 	}
-	if ReplicaID(m.msg.GetTo()) != h.cfg.Replica || ReplicaID(m.msg.GetFrom()) != from {
+	if ReplicaID(m.msg.GetTo()).Host() != h.cfg.Replica || ReplicaID(m.msg.GetFrom()).Host() != from.Host() {
 		return m, fmt.Errorf("snapshot from %d for %d came from %d to %d: %w",
 			m.msg.GetFrom(), m.msg.GetTo(), uint64(from), uint64(h.cfg.Replica), ErrFormat)
 	}
 	return m, nil
+}
+
+// expects tells whether a snapshot is for the replica that is here. One of another
+// epoch comes from members that were declared dead, and must not replace anything.
+func (g *group) expects(m groupMessage) bool {
+	return ReplicaID(m.msg.GetTo()) == g.self && (!epochsCount || m.epoch == g.st.mark.Epoch)
 }
 
 // receive writes the stream to a synced file in Dir.

@@ -16,6 +16,19 @@ func (h *Host) Leader(g GroupID) ReplicaID {
 	return gr.status.Load().Leader
 }
 
+// HearsLeader tells whether the replica here leads g, or has heard lately from who
+// does: its belief in a leader that cannot lead any more lasts for longer.
+func (h *Host) HearsLeader(g GroupID) bool {
+	gr := h.group(g)
+	return gr != nil && gr.status.Load().Leader != 0 && !gr.silent.Load()
+}
+
+// Leads tells whether the replica here leads g as far as it knows.
+func (h *Host) Leads(g GroupID) bool {
+	gr := h.group(g)
+	return gr != nil && gr.status.Load().Leader == gr.self
+}
+
 // Status shows all local replicas, by group, absent ones too.
 func (h *Host) Status() []GroupStatus {
 	var out []GroupStatus
@@ -39,7 +52,12 @@ func (h *Host) Status() []GroupStatus {
 func (g *group) matches() map[ReplicaID]Match {
 	out := map[ReplicaID]Match{}
 	g.rn.WithProgress(func(id uint64, _ raft.ProgressType, pr tracker.Progress) {
-		out[ReplicaID(id)] = Match{Index: pr.Match, Active: pr.RecentActive}
+		// raft forgets who was active once in an election timeout.
+		if pr.RecentActive || ReplicaID(id) == g.self {
+			g.heard[ReplicaID(id)] = g.ticks
+		}
+		at, known := g.heard[ReplicaID(id)]
+		out[ReplicaID(id)] = Match{Index: pr.Match, Active: known && g.ticks-at < 2*electionTicks}
 	})
 	return out
 }

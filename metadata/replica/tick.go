@@ -26,6 +26,8 @@ func (g *group) tick() {
 	g.dirty = true
 	clear(g.asked)
 	g.ticks++
+	g.silent.Store(!g.isLeader() && g.ticks-g.leadHeard >= electionTicks)
+	g.forgetLead()
 	g.reads.tick()
 	if g.ticks%g.h.cfg.flushTicks() == 0 {
 		g.ap.wantFlush()
@@ -37,6 +39,20 @@ func (g *group) tick() {
 	}
 	g.handOver()
 	g.publish()
+}
+
+// forgetLead ends the belief in a leader that says nothing any more. A voter does so
+// by an election; a replica without a vote would believe for ever, and one that was
+// voted out by the very leader that it believes in would never ask whether it was.
+func (g *group) forgetLead() {
+	if g.isLeader() || g.lead == 0 || g.ticks-g.leadHeard < 2*electionTicks {
+		return
+	}
+	g.try(func() {
+		if err := g.rn.ForgetLeader(); err != nil {
+			g.h.cfg.Logger.Debug("forget the leader", "group", uint32(g.id), "err", err)
+		}
+	})
 }
 
 // compact cuts the log. What must stay: everything the state machine does not
@@ -80,7 +96,7 @@ func (g *group) slowest() uint64 {
 	least := ^uint64(0)
 	if g.isLeader() {
 		g.rn.WithProgress(func(id uint64, _ raft.ProgressType, pr tracker.Progress) {
-			if ReplicaID(id) != g.h.cfg.Replica {
+			if ReplicaID(id) != g.self {
 				least = min(least, pr.Match)
 			}
 		})
@@ -99,7 +115,7 @@ func (g *group) handOver() {
 		g.transferWait = transferTicks
 		return
 	}
-	if g.h.cfg.PreferLeader(g.h.cfg.Replica) {
+	if g.h.cfg.PreferLeader(g.self) {
 		return
 	}
 	var best, match uint64

@@ -8,9 +8,29 @@ import (
 // GroupID names a raft group; 0 is the root group.
 type GroupID uint32
 
-// ReplicaID is the raft id of a node's replica, the same in all its groups and
-// unique for the life of the node's disk. Zero is no replica.
+// ReplicaID is the raft id of one replica of a group. Its lower 20 bits are the
+// number of the node that the replica lies on, the rest is a generation: zero for
+// the replicas that a node founds its groups with, whose id is thus the node's
+// number, and never the same again for any that is made later. So an id tells the
+// way to its node, and is never used for a second replica. Zero is no replica.
 type ReplicaID uint64
+
+const hostBits = 20
+
+// MaxHost is the greatest number that a node may have.
+const MaxHost ReplicaID = 1<<hostBits - 1
+
+// Host is the number of the node that the replica lies on.
+func (id ReplicaID) Host() ReplicaID { return id & MaxHost }
+
+// Generation tells replicas of one node apart.
+func (id ReplicaID) Generation() uint64 { return uint64(id >> hostBits) }
+
+// NewReplicaID is the id of a replica that is made later. The caller never gives a
+// generation twice.
+func NewReplicaID(host ReplicaID, generation uint64) ReplicaID {
+	return host.Host() | ReplicaID(generation)<<hostBits
+}
 
 // Applied is a position in a group's log together with the membership there.
 type Applied struct {
@@ -87,12 +107,14 @@ const (
 	// The rest take no part in their group: the others see a member that is down.
 	RoleRebuilding Role = "rebuilding" // the state was damaged or lost; a fresh one is on its way
 	RoleNoSpace    Role = "no space"   // goes on when there is room on the disk
-	RoleHeld       Role = "held"       // the log is damaged: an operator must replace the replica
+	RoleHeld       Role = "held"       // the log is damaged: the replica must be replaced
+	RoleVotedOut   Role = "voted out"  // about to be dropped
 )
 
 // GroupStatus is a recent view of one local replica.
 type GroupStatus struct {
 	Group                 GroupID
+	Self                  ReplicaID // the local replica; zero if its log cannot tell
 	Leader                ReplicaID
 	Term                  uint64
 	Commit                uint64
@@ -109,5 +131,5 @@ type GroupStatus struct {
 // Match is the leader's view of one member.
 type Match struct {
 	Index  uint64
-	Active bool // heard from within the last election timeout
+	Active bool // heard from within the last two election timeouts
 }

@@ -77,7 +77,7 @@ func FuzzDecodeEntry(f *testing.F) {
 func FuzzLogRecords(f *testing.F) {
 	f.Add(uint32(1), uint64(2), encodeLogEntry(1, entriesAt(3, 2, 1)[0]))
 	f.Add(uint32(1), uint64(0), encodeHardState(1, hardState(1, 2, 3)))
-	f.Add(uint32(1), uint64(0), encodeMark(1, Mark{1, 2, 3}))
+	f.Add(uint32(1), uint64(0), encodeMark(1, Mark{1, 2, 3, 4}))
 	f.Fuzz(func(t *testing.T, g uint32, index uint64, b []byte) {
 		if e, err := decodeLogEntry(GroupID(g), index, b); err == nil && !bytes.Equal(encodeLogEntry(GroupID(g), e), b) {
 			t.Fatal("entry changed")

@@ -3,6 +3,7 @@ package s3test
 import (
 	"bytes"
 	"context"
+	"crypto/md5"
 	"fmt"
 	"io"
 	"slices"
@@ -17,10 +18,13 @@ import (
 
 // Stores is everything behind the door.
 type Stores struct {
-	Buckets s3api.Buckets
-	Objects s3api.Objects
-	Lister  s3api.Lister
-	Uploads s3api.Uploads
+	Buckets  s3api.Buckets
+	Settings s3api.Settings
+	Objects  s3api.Objects
+	Lister   s3api.Lister
+	Uploads  s3api.Uploads
+	Copier   s3api.Copier
+	Sealed   s3api.Sealed
 }
 
 // Memory keeps a region in memory. Hook, if set before use, runs at the start of
@@ -39,7 +43,7 @@ type Memory struct {
 
 type bucket struct {
 	metadata.Bucket
-	objects map[string]*object
+	objects map[string][]*object // the newest version first
 	uploads map[metadata.UploadID]*upload
 }
 
@@ -69,7 +73,7 @@ func NewMemory() *Memory {
 }
 
 // Stores answers the region as the interfaces of the door.
-func (m *Memory) Stores() Stores { return Stores{m, m, m, m} }
+func (m *Memory) Stores() Stores { return Stores{m, m, m, m, m, m, m} }
 
 func (m *Memory) enter(op, bucket, key string) error {
 	if m.Hook != nil {
@@ -96,7 +100,7 @@ func (m *Memory) CreateBucket(_ context.Context, name string) (metadata.Bucket, 
 		return b.Bucket, metadata.ErrBucketExists
 	}
 	b := &bucket{Bucket: metadata.Bucket{Name: name, ID: m.next(), Created: m.Now().UnixNano()},
-		objects: map[string]*object{}, uploads: map[metadata.UploadID]*upload{}}
+		objects: map[string][]*object{}, uploads: map[metadata.UploadID]*upload{}}
 	m.buckets[name] = b
 	return b.Bucket, nil
 }
@@ -182,15 +186,15 @@ func (m *Memory) PutObject(ctx context.Context, r s3api.PutRequest) (metadata.Ve
 	if err != nil {
 		return metadata.Version{}, err
 	}
-	if err := check(r.Condition, b.objects[r.Key]); err != nil {
+	if err := check(r.Condition, b.current(r.Key)); err != nil {
 		return metadata.Version{}, err
 	}
 	sums := r.Body.Sums()
 	o := &object{data: data, Version: metadata.Version{Bucket: b.ID, Key: r.Key, ID: metadata.NullVersion, Modified: m.Now().UnixNano(),
-		Bytes: r.Bytes, ETag: sums.MD5, Checksum: sums.Checksum, Attributes: r.Attributes,
-		Parts: []metadata.Part{{Bytes: r.Bytes, ETag: sums.MD5, Checksum: sums.Checksum}}}}
-	b.objects[r.Key] = o
-	return o.Version, nil
+		Bytes: r.Bytes, ETag: sums.MD5, Checksum: sums.Checksum, Attributes: r.Attributes, Tags: r.Tags, Lock: r.Lock,
+		Parts: []metadata.Part{{Bytes: r.Bytes, ETag: sums.MD5, Checksum: sums.Checksum, Seal: m.seal(b, r.Seal)}}}}
+	o.ETag = etagOf(o.ETag, o.Parts[0].Seal)
+	return m.commit(b, o)
 }
 
 func readBody(body io.Reader, size int64) ([]byte, error) {
@@ -201,25 +205,14 @@ func readBody(body io.Reader, size int64) ([]byte, error) {
 	return data, err
 }
 
-func (m *Memory) HeadObject(_ context.Context, bucket, key string) (metadata.Version, error) {
-	if err := m.enter("HeadObject", bucket, key); err != nil {
-		return metadata.Version{}, err
+func (m *Memory) OpenObject(_ context.Context, v metadata.Version, offset, length int64) (io.ReadCloser, error) {
+	if err := m.CheckKey(v, nil); err != nil {
+		return nil, err
 	}
-	defer m.mu.Unlock()
-	b, err := m.find(bucket)
-	if err != nil {
-		return metadata.Version{}, err
-	}
-	o := b.objects[key]
-	if o == nil {
-		return metadata.Version{}, metadata.ErrNoSuchKey
-	}
-	v := o.Version
-	v.Inline = o.data // the bytes of this very version, whatever happens to the key
-	return v, nil
+	return m.open(v, offset, length)
 }
 
-func (m *Memory) OpenObject(_ context.Context, v metadata.Version, offset, length int64) (io.ReadCloser, error) {
+func (m *Memory) open(v metadata.Version, offset, length int64) (io.ReadCloser, error) {
 	if err := m.enter("OpenObject", "", v.Key); err != nil {
 		return nil, err
 	}
@@ -229,22 +222,6 @@ func (m *Memory) OpenObject(_ context.Context, v metadata.Version, offset, lengt
 		rd = m.BreakRead(rd)
 	}
 	return rd, nil
-}
-
-func (m *Memory) DeleteObject(_ context.Context, bucket, key string, c metadata.Condition) error {
-	if err := m.enter("DeleteObject", bucket, key); err != nil {
-		return err
-	}
-	defer m.mu.Unlock()
-	b, err := m.find(bucket)
-	if err != nil {
-		return err
-	}
-	if err := check(c, b.objects[key]); err != nil {
-		return err
-	}
-	delete(b.objects, key)
-	return nil
 }
 
 func (m *Memory) ListObjects(_ context.Context, r s3api.ListRequest) (s3api.ListPage, error) {
@@ -259,7 +236,9 @@ func (m *Memory) ListObjects(_ context.Context, r s3api.ListRequest) (s3api.List
 	}
 	keys := make([]string, 0, len(b.objects))
 	for k := range b.objects {
-		keys = append(keys, k)
+		if b.current(k) != nil {
+			keys = append(keys, k)
+		}
 	}
 	slices.Sort(keys)
 	for _, k := range keys {
@@ -279,7 +258,7 @@ func (m *Memory) ListObjects(_ context.Context, r s3api.ListRequest) (s3api.List
 			p.Next = prefix
 			continue
 		}
-		o := b.objects[k]
+		o := b.current(k)
 		p.Objects = append(p.Objects, metadata.ObjectSummary{Key: k, Bytes: o.Bytes, ETag: o.ETag, Modified: o.Modified,
 			StorageClass: o.Attributes.StorageClass, Checksum: o.Checksum})
 		p.Next = k
@@ -297,4 +276,28 @@ func common(key, prefix, delimiter string) string {
 		return key[:len(prefix)+i+len(delimiter)]
 	}
 	return ""
+}
+
+// Fingerprint describes all that a client can see of the region: two that are
+// alike mean that nothing has changed.
+func (m *Memory) Fingerprint() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var lines []string
+	for name, b := range m.buckets {
+		lines = append(lines, fmt.Sprintf("bucket %s %+v", name, b.Bucket))
+		for key, history := range b.objects {
+			for i, o := range history {
+				lines = append(lines, fmt.Sprintf("object %s/%q %d %+v %x", name, key, i, o.Version, md5.Sum(o.data)))
+			}
+		}
+		for id, u := range b.uploads {
+			lines = append(lines, fmt.Sprintf("upload %s/%s %+v", name, id, u.Upload))
+			for n, p := range u.parts {
+				lines = append(lines, fmt.Sprintf("part %s %d %+v", id, n, p.Part))
+			}
+		}
+	}
+	slices.Sort(lines)
+	return strings.Join(lines, "\n")
 }

@@ -21,7 +21,7 @@ func (m *Memory) CreateUpload(_ context.Context, r s3api.CreateUploadRequest) (m
 		return metadata.Upload{}, err
 	}
 	u := &upload{parts: map[int]*part{}, Upload: metadata.Upload{Bucket: b.ID, Key: r.Key, ID: m.next(), Initiated: m.Now().UnixNano(),
-		Attributes: r.Attributes, ChecksumAlgorithm: r.ChecksumAlgorithm, ChecksumType: r.ChecksumType}}
+		Attributes: r.Attributes, Tags: r.Tags, Lock: r.Lock, ChecksumAlgorithm: r.ChecksumAlgorithm, ChecksumType: r.ChecksumType, Seal: m.seal(b, r.Seal)}}
 	b.uploads[u.ID] = u
 	return u.Upload, nil
 }
@@ -55,8 +55,12 @@ func (m *Memory) PutPart(ctx context.Context, r s3api.PutPartRequest) (metadata.
 	if err != nil {
 		return metadata.Part{}, err
 	}
+	if err := sameKey(u.Seal, r.ClientKey); err != nil {
+		return metadata.Part{}, err
+	}
 	sums := r.Body.Sums()
 	p := &part{data: data, Part: metadata.Part{Number: r.Number, Bytes: r.Bytes, ETag: sums.MD5, Checksum: sums.Checksum, Modified: m.Now().UnixNano()}}
+	p.Seal, p.ETag = u.Seal, etagOf(p.ETag, u.Seal)
 	u.parts[r.Number] = p
 	return p.Part, nil
 }
@@ -105,7 +109,7 @@ func (m *Memory) CompleteUpload(_ context.Context, r s3api.CompleteRequest) (met
 	if err != nil {
 		return metadata.Version{}, err
 	}
-	if err := check(r.Condition, b.objects[r.Key]); err != nil {
+	if err := check(r.Condition, b.current(r.Key)); err != nil {
 		return metadata.Version{}, err
 	}
 	var data []byte
@@ -117,11 +121,14 @@ func (m *Memory) CompleteUpload(_ context.Context, r s3api.CompleteRequest) (met
 		data = append(data, p.data...)
 	}
 	o := &object{data: data, Version: metadata.Version{Bucket: b.ID, Key: r.Key, ID: metadata.NullVersion, Modified: m.Now().UnixNano(),
-		Bytes: int64(len(data)), ETag: r.ETag, Checksum: r.Checksum, Attributes: u.Attributes, Parts: r.Parts}}
-	b.objects[r.Key] = o
+		Bytes: int64(len(data)), ETag: r.ETag, Checksum: r.Checksum, Attributes: u.Attributes, Tags: u.Tags, Lock: u.Lock, Parts: r.Parts}}
+	v, err := m.commit(b, o)
+	if err != nil {
+		return v, err
+	}
 	delete(b.uploads, r.Upload)
-	m.finished[r.Upload] = finished{r.Bucket, r.Key, o.Version}
-	return o.Version, nil
+	m.finished[r.Upload] = finished{r.Bucket, r.Key, v}
+	return v, nil
 }
 
 func (m *Memory) FinishedUpload(_ context.Context, bucket, key string, id metadata.UploadID) (metadata.Version, error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/hex"
 	"fmt"
 	"net/http"
@@ -159,4 +160,12 @@ func (s Signer) Frames(data []byte, size int, seed string, trailers []string) []
 		}
 	}
 	return append(out, '\r', '\n')
+}
+
+// SignPolicy answers the fields that sign a POST form: the policy in base64 and
+// what goes with it.
+func (s Signer) SignPolicy(policy string) map[string]string {
+	encoded := base64.StdEncoding.EncodeToString([]byte(policy))
+	return map[string]string{"policy": encoded, "x-amz-algorithm": "AWS4-HMAC-SHA256", "x-amz-credential": s.AccessKey + "/" + s.Scope(),
+		"x-amz-date": s.Time.UTC().Format(stamp), "x-amz-signature": hex.EncodeToString(digest(s.Key(), encoded))}
 }

@@ -57,8 +57,8 @@ func Run(t *testing.T, newStores func(t *testing.T) Stores) {
 		name string
 		run  func(*suite)
 	}{
-		{"Buckets", (*suite).bucketRules}, {"Objects", (*suite).objectRules}, {"Conditions", (*suite).conditionRules}, {"Races", (*suite).races},
-		{"FailedBody", (*suite).failedBody}, {"List", (*suite).listRules}, {"Uploads", (*suite).uploadRules}, {"ListUploads", (*suite).listUploadRules},
+		{"Buckets", (*suite).bucketRules}, {"Settings", (*suite).settingRules}, {"Versions", (*suite).versionRules}, {"ListVersions", (*suite).listVersionRules}, {"Objects", (*suite).objectRules}, {"Conditions", (*suite).conditionRules}, {"Races", (*suite).races},
+		{"FailedBody", (*suite).failedBody}, {"List", (*suite).listRules}, {"Uploads", (*suite).uploadRules}, {"ListUploads", (*suite).listUploadRules}, {"Copies", (*suite).copyRules},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			c.run(&suite{t, newStores(t), t.Context()})
@@ -89,6 +89,11 @@ func (s *suite) bucket(name string) {
 func (s *suite) put(bucket, key string, data []byte, c metadata.Condition) (metadata.Version, error) {
 	return s.Objects.PutObject(s.ctx, s3api.PutRequest{Bucket: bucket, Key: key, Bytes: int64(len(data)), Body: NewBody(data), Condition: c,
 		Attributes: metadata.Attributes{ContentType: "text/plain", User: map[string]string{"a": "b"}}})
+}
+
+func (s *suite) remove(bucket, key string, c metadata.Condition) error {
+	_, err := s.Objects.DeleteObject(s.ctx, s3api.DeleteRequest{Bucket: bucket, Key: key, Condition: c})
+	return err
 }
 
 func (s *suite) read(v metadata.Version, offset, length int64) []byte {
@@ -123,7 +128,7 @@ func (s *suite) bucketRules() {
 	_, err = s.put("alpha", "k", []byte("x"), metadata.Condition{})
 	s.no(err)
 	s.is(s.Buckets.DeleteBucket(s.ctx, "alpha"), metadata.ErrBucketNotEmpty)
-	s.no(s.Objects.DeleteObject(s.ctx, "alpha", "k", metadata.Condition{}))
+	s.no(s.remove("alpha", "k", metadata.Condition{}))
 	s.no(s.Buckets.DeleteBucket(s.ctx, "alpha"))
 	_, err = s.put("alpha", "k", nil, metadata.Condition{})
 	s.is(err, metadata.ErrNoSuchBucket)
@@ -131,15 +136,15 @@ func (s *suite) bucketRules() {
 
 func (s *suite) objectRules() {
 	s.bucket("objects")
-	_, err := s.Objects.HeadObject(s.ctx, "objects", "k")
+	_, err := s.Objects.HeadObject(s.ctx, "objects", "k", "")
 	s.is(err, metadata.ErrNoSuchKey)
-	_, err = s.Objects.HeadObject(s.ctx, "nowhere", "k")
+	_, err = s.Objects.HeadObject(s.ctx, "nowhere", "k", "")
 	s.is(err, metadata.ErrNoSuchBucket)
 	for _, n := range []int{0, 1, 16 << 10, 16<<10 + 1, 200_000, 5<<20 + 3} {
 		data := bytes.Repeat([]byte("0123456789abcdefg"), n/17+1)[:n]
 		_, err := s.put("objects", "k", data, metadata.Condition{})
 		s.no(err)
-		v, err := s.Objects.HeadObject(s.ctx, "objects", "k")
+		v, err := s.Objects.HeadObject(s.ctx, "objects", "k", "")
 		s.no(err)
 		sums := NewBody(data).Sums()
 		if v.Bytes != int64(n) || v.ETag != sums.MD5 || v.Checksum != sums.Checksum || v.Modified == 0 || v.ID != metadata.NullVersion ||
@@ -155,16 +160,16 @@ func (s *suite) objectRules() {
 			}
 		}
 	}
-	old, err := s.Objects.HeadObject(s.ctx, "objects", "k")
+	old, err := s.Objects.HeadObject(s.ctx, "objects", "k", "")
 	s.no(err)
 	_, err = s.put("objects", "k", []byte("new"), metadata.Condition{})
 	s.no(err)
 	if got := s.read(old, 0, 10); string(got) != "0123456789" {
 		s.Errorf("a version that was looked up reads %q after an overwrite", got)
 	}
-	s.no(s.Objects.DeleteObject(s.ctx, "objects", "k", metadata.Condition{}))
-	s.no(s.Objects.DeleteObject(s.ctx, "objects", "k", metadata.Condition{}))
-	_, err = s.Objects.HeadObject(s.ctx, "objects", "k")
+	s.no(s.remove("objects", "k", metadata.Condition{}))
+	s.no(s.remove("objects", "k", metadata.Condition{}))
+	_, err = s.Objects.HeadObject(s.ctx, "objects", "k", "")
 	s.is(err, metadata.ErrNoSuchKey)
 }
 
@@ -181,8 +186,8 @@ func (s *suite) conditionRules() {
 	s.is(err, metadata.ErrConditionFailed)
 	v2, err := s.put("conditions", "k", []byte("2"), has(v.ETag))
 	s.no(err)
-	s.is(s.Objects.DeleteObject(s.ctx, "conditions", "k", has(v.ETag)), metadata.ErrConditionFailed)
-	s.no(s.Objects.DeleteObject(s.ctx, "conditions", "k", has(v2.ETag)))
+	s.is(s.remove("conditions", "k", has(v.ETag)), metadata.ErrConditionFailed)
+	s.no(s.remove("conditions", "k", has(v2.ETag)))
 }
 
 // races: of many conditional creates exactly one wins.
@@ -220,7 +225,7 @@ func (s *suite) failedBody() {
 		b.Err = bad
 		_, err = s.Objects.PutObject(s.ctx, s3api.PutRequest{Bucket: "failed", Key: "k", Bytes: int64(n), Body: b})
 		s.is(err, bad)
-		v, err := s.Objects.HeadObject(s.ctx, "failed", "k")
+		v, err := s.Objects.HeadObject(s.ctx, "failed", "k", "")
 		s.no(err)
 		if v.Bytes != 3 {
 			s.Errorf("the old object is gone: %+v", v)

@@ -52,7 +52,7 @@ func (s *suite) uploadRules() {
 	if len(rest.Parts) != 1 || rest.More || rest.Parts[0].Number != 9 {
 		s.Errorf("parts after 3: %+v", rest)
 	}
-	if _, err := s.Objects.HeadObject(s.ctx, "uploads", "k"); err == nil {
+	if _, err := s.Objects.HeadObject(s.ctx, "uploads", "k", ""); err == nil {
 		s.Error("the object is visible before the complete")
 	}
 	r := s3api.CompleteRequest{Bucket: "uploads", Key: "k", Upload: u.ID, Parts: page.Parts, ETag: "whole-2", Checksum: metadata.Checksum{Algorithm: "CRC32", Type: "FULL_OBJECT", Value: "AAAAAA=="}}
@@ -68,7 +68,7 @@ func (s *suite) uploadRules() {
 	if v.ETag != "whole-2" || v.Bytes != 5<<20+3 || v.Attributes.ContentType != "text/x" || v.Checksum.Value != "AAAAAA==" || len(v.Parts) != 2 || v.Parts[0].ETag != p1.ETag {
 		s.Errorf("version: %+v", v)
 	}
-	head, err := s.Objects.HeadObject(s.ctx, "uploads", "k")
+	head, err := s.Objects.HeadObject(s.ctx, "uploads", "k", "")
 	s.no(err)
 	if b := s.read(head, 5<<20-1, 4); string(b) != "1two" {
 		s.Errorf("across the parts: %q", b)
@@ -82,8 +82,12 @@ func (s *suite) uploadRules() {
 	}
 	_, err = s.Uploads.FinishedUpload(s.ctx, "uploads", "other", u.ID)
 	s.is(err, metadata.ErrNoSuchUpload)
+	s.abortRules()
+}
 
-	u, err = s.Uploads.CreateUpload(s.ctx, s3api.CreateUploadRequest{Bucket: "uploads", Key: "gone"})
+// abortRules: of an upload that was ended nothing is left.
+func (s *suite) abortRules() {
+	u, err := s.Uploads.CreateUpload(s.ctx, s3api.CreateUploadRequest{Bucket: "uploads", Key: "gone"})
 	s.no(err)
 	s.no(s.Uploads.AbortUpload(s.ctx, "uploads", "gone", u.ID))
 	s.is(s.Uploads.AbortUpload(s.ctx, "uploads", "gone", u.ID), metadata.ErrNoSuchUpload)

@@ -45,7 +45,7 @@ func Parse(doc []byte, root string) (*Node, error) {
 	d := xml.NewDecoder(bytes.NewReader(bytes.TrimPrefix(doc, []byte("\xef\xbb\xbf"))))
 	var top Node // holds the root as its only child
 	stack := []*Node{&top}
-	elements := 0
+	elements, declared := 0, false
 	for {
 		tok, err := d.Token()
 		if err == io.EOF {
@@ -59,9 +59,10 @@ func Parse(doc []byte, root string) (*Node, error) {
 		case xml.Directive:
 			return nil, malformed("document type")
 		case xml.ProcInst:
-			if t.Target != "xml" || len(top.Children) > 0 {
+			if t.Target != "xml" || declared || elements > 0 {
 				return nil, malformed("processing instruction")
 			}
+			declared = true
 		case xml.StartElement:
 			elements++
 			if len(stack) > maxDepth || elements > maxElements {

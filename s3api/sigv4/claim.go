@@ -74,6 +74,8 @@ func (v *Verifier) headerClaim(r *http.Request, h string) (*claim, error) {
 	return c, nil
 }
 
+// headerDate is when a request was signed. A Date may end in a numeric zone: botocore
+// signs with "-0000" when its caller has set one.
 func headerDate(r *http.Request) (time.Time, error) {
 	if s := r.Header.Get("X-Amz-Date"); s != "" {
 		if t, err := time.Parse(timeFormat, s); err == nil && len(s) == len(timeFormat) {
@@ -81,7 +83,11 @@ func headerDate(r *http.Request) (time.Time, error) {
 		}
 		return time.Time{}, ErrNoDate
 	}
-	if t, err := http.ParseTime(r.Header.Get("Date")); err == nil {
+	date := r.Header.Get("Date")
+	if t, err := http.ParseTime(date); err == nil {
+		return t.UTC(), nil
+	}
+	if t, err := time.Parse(time.RFC1123Z, date); err == nil {
 		return t.UTC(), nil
 	}
 	return time.Time{}, ErrNoDate

@@ -10,6 +10,7 @@ var (
 	ErrUnknownScheme       = errors.New("unsupported authorization type")
 	ErrMalformedHeader     = errors.New("malformed authorization header")
 	ErrMalformedQuery      = errors.New("malformed authorization query parameters")
+	ErrMalformedForm       = errors.New("malformed authorization fields of a form")
 	ErrUnknownAccessKey    = errors.New("no such access key")
 	ErrMismatch            = errors.New("signature does not match")
 	ErrNoDate              = errors.New("no valid date")

@@ -156,10 +156,17 @@ func describe(dir string) (*Info, error) {
 		node := NodeInfo{ID: string(m.ID), Zone: string(m.Zone), Role: string(m.Role), Admin: "http://" + m.Admin,
 			Dir: filepath.Dir(path), Disks: append([]string{}, cfg.Disks...)}
 		if m.S3 != "" {
-			node.S3 = "http://" + m.S3
+			node.S3 = scheme(cfg) + m.S3
 			info.Endpoints[node.Zone] = append(info.Endpoints[node.Zone], node.S3)
 		}
 		info.Nodes = append(info.Nodes, node)
 	}
 	return info, nil
+}
+
+func scheme(cfg *server.Config) string {
+	if cfg.S3.TLS.Cert != "" {
+		return "https://"
+	}
+	return "http://"
 }

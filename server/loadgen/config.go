@@ -18,11 +18,12 @@ const (
 	Head   Op = "head"
 	List   Op = "list"
 	Delete Op = "delete"
+	Copy   Op = "copy" // of objects of the working set to new keys
 	Mixed  Op = "mixed"
 )
 
 // Ops lists them in the order of reports.
-func Ops() []Op { return []Op{Put, Get, Head, List, Delete, Mixed} }
+func Ops() []Op { return []Op{Put, Get, Head, List, Delete, Copy, Mixed} }
 
 // Limits of a run.
 const (
@@ -43,7 +44,7 @@ type Config struct {
 	Clients  int   // 16
 	Duration time.Duration
 	Bucket   string // made, and removed again, if it does not exist
-	Objects  int    // 1000: working set of get, head, list, delete and mixed
+	Objects  int    // 1000: working set of get, head, list, delete, copy and mixed
 	Keep     bool   // leave the objects
 	Verify   bool   // compare every byte of a GET
 

@@ -25,6 +25,9 @@ func (w *worker) next() (Op, request, bool) {
 	case Put:
 		w.puts++
 		return op, w.run.put(w.run.newKey(w.id, w.puts-1)), true
+	case Copy:
+		w.puts++
+		return op, w.run.copy(w.anyKey(), w.run.newKey(w.id, w.puts-1)), true
 	case Delete:
 		key, ok := w.victim()
 		return op, w.run.remove(key), ok
@@ -68,6 +71,10 @@ func (r *run) path(key string) string { return r.cfg.Bucket + "/" + key }
 
 func (r *run) put(key string) request {
 	return request{method: http.MethodPut, path: r.path(key), body: r.body(key), ok: http.StatusOK, length: 0}
+}
+
+func (r *run) copy(from, to string) request {
+	return request{method: http.MethodPut, path: r.path(to), header: map[string]string{"X-Amz-Copy-Source": escape(r.path(from))}, ok: http.StatusOK, length: -1}
 }
 
 func (r *run) get(key string) request {

@@ -69,6 +69,15 @@ func (f *fakeS3) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			delete(f.objects, bucket+"/"+o.Key)
 		}
 	case !isObject: // HEAD, LIST
+	case r.Method == http.MethodPut && r.Header.Get("X-Amz-Copy-Source") != "":
+		f.count["copy"]++
+		f.count[kind]--
+		src := f.objects[r.Header.Get("X-Amz-Copy-Source")]
+		if src == nil {
+			w.WriteHeader(http.StatusNotFound)
+			return
+		}
+		f.objects[path] = src
 	case r.Method == http.MethodPut:
 		f.objects[path] = body
 	case r.Method == http.MethodDelete:
@@ -116,7 +125,7 @@ func TestEveryOperationPreparesMeasuresAndCleansUp(t *testing.T) {
 			if len(f.objects) != 0 || len(f.buckets) != 0 {
 				t.Errorf("%d objects and %d buckets are left", len(f.objects), len(f.buckets))
 			}
-			method := map[Op]string{Put: "PUT", Get: "GET", Head: "HEAD", List: "GET bucket", Delete: "DELETE"}[op]
+			method := map[Op]string{Put: "PUT", Get: "GET", Head: "HEAD", List: "GET bucket", Delete: "DELETE", Copy: "copy"}[op]
 			if op != Mixed && f.count[method] != int(want) {
 				t.Errorf("requests: %v", f.count)
 			}

@@ -6,12 +6,12 @@ import (
 	"io"
 	"sort"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"bivalve/cluster"
 	"bivalve/erasure"
 	"bivalve/metadata"
+	"bivalve/server/object/seal"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -21,12 +21,12 @@ import (
 const chunksInFlight = 2
 
 // maxBlobBytes bounds a blob by its chunk numbers and by S3's largest PUT.
-const maxBlobBytes = metadata.MaxPartBytes
+const maxBlobBytes = metadata.MaxPartBytes + metadata.MaxPartBytes/seal.PackageBytes*64 // room for encryption
 
 // writeBlob stores size bytes of body as a new blob. When it returns without
 // error every chunk is durable (law L1). On error what was written is removed in
 // the background: no commit was proposed, so nobody can know the blob.
-func (s *Store) writeBlob(ctx context.Context, partition uint16, body io.Reader, size int64) (*metadata.Blob, error) {
+func (s *Store) writeBlob(ctx context.Context, partition uint16, class string, body io.Reader, size int64) (*metadata.Blob, error) {
 	if size <= 0 || size > maxBlobBytes {
 		return nil, fmt.Errorf("%w: blob of %d bytes", cluster.ErrInvalid, size)
 	}
@@ -34,7 +34,14 @@ func (s *Store) writeBlob(ctx context.Context, partition uint16, body io.Reader,
 	if layout == nil {
 		return nil, fmt.Errorf("%w: the region has no layout yet", metadata.ErrUnavailable)
 	}
-	geo := erasure.Geometry{K: int(layout.Profile.K), M: int(layout.Profile.M)}
+	if err := s.cfg.Region.Stranded(); err != nil {
+		return nil, fmt.Errorf("%w: %w", metadata.ErrUnavailable, err)
+	}
+	profile, err := profileFor(s.cfg.Region, layout, class, partition)
+	if err != nil {
+		return nil, err
+	}
+	geo := geometryOf(profile)
 	codec, err := s.codecs.Get(geo)
 	if err != nil {
 		return nil, err
@@ -44,9 +51,9 @@ func (s *Store) writeBlob(ctx context.Context, partition uint16, body io.Reader,
 		return nil, fmt.Errorf("blob id: %w", err)
 	}
 	blob := &metadata.Blob{
-		ID:      metadata.BlobID(cluster.NewBlobID(partition, s.cfg.Now().UnixMilli(), random)),
+		ID:      metadata.BlobID(cluster.NewBlobID(partition, s.cfg.Clock().UnixMilli(), random)),
 		Bytes:   size,
-		Profile: metadata.Profile{K: layout.Profile.K, M: layout.Profile.M},
+		Profile: profile,
 	}
 	w := &blobWriter{s: s, blob: blob, codec: codec, geo: geo}
 	err = w.copy(ctx, body)
@@ -65,8 +72,7 @@ type blobWriter struct {
 	codec *erasure.Codec
 	geo   erasure.Geometry
 
-	mu   sync.Mutex
-	risk map[cluster.Zone]bool
+	mu sync.Mutex
 }
 
 // copy reads chunk after chunk and lets up to chunksInFlight be on their way. The
@@ -77,6 +83,8 @@ func (w *blobWriter) copy(ctx context.Context, body io.Reader) error {
 	g, gctx := errgroup.WithContext(ctx)
 	slots := make(chan struct{}, chunksInFlight)
 	n := chunks(w.blob.Bytes)
+	in := w.s.newIntake(body, w.geo.K, w.geo.Shards(), int64(w.geo.K*w.geo.ShardBytes(chunkBytes(w.blob.Bytes, 0))))
+	defer in.close()
 	read := func() error {
 		for c := range n {
 			select {
@@ -84,12 +92,12 @@ func (w *blobWriter) copy(ctx context.Context, body io.Reader) error {
 			case <-gctx.Done():
 				return context.Cause(gctx)
 			}
-			buf, err := w.fill(gctx, body, c)
+			buf, err := w.fill(gctx, in, c)
 			if err != nil {
 				return err
 			}
 			send := func() error {
-				defer func() { buf.free(); <-slots }()
+				defer func() { buf.freeAll(); <-slots }()
 				return w.writeChunk(gctx, c, buf)
 			}
 			if n == 1 {
@@ -109,54 +117,18 @@ func (w *blobWriter) copy(ctx context.Context, body io.Reader) error {
 	return err
 }
 
-// chunkBuffer is the memory of one chunk: a buffer for each shard, aligned so that
-// a disk can write it directly. The first k hold the chunk's bytes. Whoever was
-// given it frees it once; the last one gives the memory back, so that a call that
-// never returns keeps its memory and nothing else.
-type chunkBuffer struct {
-	s        *Store
-	shards   [][]byte
-	reserved int64
-	users    atomic.Int32
-}
-
-func (b *chunkBuffer) free() {
-	if b.users.Add(-1) > 0 {
-		return
-	}
-	for _, p := range b.shards {
-		b.s.cfg.Buffers.Put(p)
-	}
-	b.s.release(b.reserved)
-}
-
-// fill reads one chunk from the body. After the last it also reads the end,
-// which is where a body says that it does not hold together.
-func (w *blobWriter) fill(ctx context.Context, body io.Reader, chunk uint32) (*chunkBuffer, error) {
+// fill reads one chunk from the body.
+func (w *blobWriter) fill(ctx context.Context, in *intake, chunk uint32) (*chunkBuffer, error) {
 	length := chunkBytes(w.blob.Bytes, chunk)
 	shard := w.geo.ShardBytes(length)
-	b := &chunkBuffer{s: w.s, shards: make([][]byte, w.geo.Shards()), reserved: int64(shard * w.geo.Shards())}
-	if err := w.s.reserve(ctx, b.reserved); err != nil {
-		return nil, err
-	}
-	for i := range b.shards {
-		b.shards[i] = w.s.cfg.Buffers.Get(shard)
-	}
-	b.users.Store(1)
-	var err error
-	for i := 0; i < w.geo.K && err == nil; i++ {
-		part := b.shards[i][:min(shard, max(0, length-i*shard))]
-		err = readFull(body, part)
-		clear(b.shards[i][len(part):])
-	}
-	if err == nil && chunk+1 == chunks(w.blob.Bytes) {
-		err = readEnd(body)
-	}
+	shards, err := in.fill(ctx, length, shard, chunk+1 == chunks(w.blob.Bytes))
 	if err != nil {
-		b.free()
 		return nil, err
 	}
-	return b, nil
+	return newChunkBuffer(shards, func(_ int, p []byte) {
+		w.s.cfg.Buffers.Put(p)
+		w.s.release(int64(shard))
+	}, nil), nil
 }
 
 // readFull reads all of p. A body that ends before is an error whatever it says
@@ -184,21 +156,13 @@ func readEnd(body io.Reader) error {
 }
 
 // noted keeps what is particular about a chunk.
-func (w *blobWriter) noted(n metadata.ChunkNote, risky [2]bool, zones [2]cluster.Zone) {
+func (w *blobWriter) noted(n metadata.ChunkNote) {
 	if n.Attempt == 0 && n.Missing == 0 {
 		return
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.blob.Notes = append(w.blob.Notes, n)
-	for z, r := range risky {
-		if r {
-			if w.risk == nil {
-				w.risk = map[cluster.Zone]bool{}
-			}
-			w.risk[zones[z]] = true
-		}
-	}
 }
 
 // stood keeps where a chunk that failed stood aside to, so that discard looks
@@ -212,17 +176,14 @@ func (w *blobWriter) stood(chunk uint32, attempt uint8) {
 	w.blob.Notes = append(w.blob.Notes, metadata.ChunkNote{Chunk: chunk, Attempt: attempt})
 }
 
-// finish puts the notes in order.
+// finish puts the notes in order and draws their sum.
 func (w *blobWriter) finish() {
 	sort.Slice(w.blob.Notes, func(i, j int) bool { return w.blob.Notes[i].Chunk < w.blob.Notes[j].Chunk })
-	for z := range w.risk {
-		w.blob.AtRisk = append(w.blob.AtRisk, string(z))
-	}
-	sort.Strings(w.blob.AtRisk)
+	w.blob.Assess()
 }
 
-// discardTimeout bounds the clean-up of one failed write; the sweeper finds what
-// it leaves.
+// discardTimeout bounds the clean-up of one failed write; the sweeper of orphans finds
+// what it leaves.
 const discardTimeout = 30 * time.Second
 
 // discard removes the shards of a blob that certainly no version references. It
@@ -241,7 +202,7 @@ func (s *Store) discard(b *metadata.Blob) {
 }
 
 // RemoveBlob deletes every shard of a blob; nil means that none is left on any
-// disk of the layout.
+// disk of the layout, those included that slots are moving away from.
 func (s *Store) RemoveBlob(ctx context.Context, b *metadata.Blob) error {
 	layout := s.cfg.Region.Layout()
 	if layout == nil {
@@ -252,9 +213,19 @@ func (s *Store) RemoveBlob(ctx context.Context, b *metadata.Blob) error {
 	for c := range chunks(b.Bytes) {
 		p, _ := find(layout, b, c)
 		for i := range p.geo.Shards() {
-			d := p.disk(i)
-			byDisk[d.ID] = append(byDisk[d.ID], p.key(cluster.BlobID(b.ID), c, i))
-			nodes[d.ID] = d
+			if !p.used.Has(erasure.ShardIndex(i)) {
+				continue
+			}
+			for _, d := range layout.Holders(p.pg, cluster.ShardIndex(i)) {
+				byDisk[d.ID] = append(byDisk[d.ID], p.key(cluster.BlobID(b.ID), c, i))
+				nodes[d.ID] = d
+			}
+			for _, d := range layout.Left(p.pg, cluster.ShardIndex(i)) {
+				if s.cfg.Region.DiskUp(d) { // one that is away lets go when it is back
+					byDisk[d.ID] = append(byDisk[d.ID], p.key(cluster.BlobID(b.ID), c, i))
+					nodes[d.ID] = d
+				}
+			}
 		}
 	}
 	var g errgroup.Group // no shared context: one disk's failure must not stop the others

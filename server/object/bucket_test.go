@@ -40,7 +40,7 @@ func TestBucketMadeAgain(t *testing.T) {
 	if _, err := r.put("k", []byte("x")); !errors.Is(err, metadata.ErrNoSuchBucket) {
 		t.Error(err)
 	}
-	if _, err := r.HeadObject(ctx, "bucket", "k"); !errors.Is(err, metadata.ErrNoSuchBucket) {
+	if _, err := r.HeadObject(ctx, "bucket", "k", ""); !errors.Is(err, metadata.ErrNoSuchBucket) {
 		t.Error(err)
 	}
 	if _, err := r.CreateUpload(ctx, CreateUploadRequest{Bucket: "bucket", Key: "k"}); !errors.Is(err, metadata.ErrNoSuchBucket) {
@@ -49,7 +49,7 @@ func TestBucketMadeAgain(t *testing.T) {
 	if _, err := r.CreateBucket(ctx, "bucket"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.HeadObject(ctx, "bucket", "k"); !errors.Is(err, metadata.ErrNoSuchKey) {
+	if _, err := r.HeadObject(ctx, "bucket", "k", ""); !errors.Is(err, metadata.ErrNoSuchKey) {
 		t.Error(err)
 	}
 	v := r.mustPut("k", []byte("small"))
@@ -59,7 +59,7 @@ func TestBucketMadeAgain(t *testing.T) {
 		t.Error(err)
 	}
 	r.absent("large", 0)
-	if err := r.DeleteObject(ctx, "bucket", "k", metadata.Condition{}); err != nil {
+	if _, err := r.DeleteObject(ctx, DeleteRequest{Bucket: "bucket", Key: "k", Condition: metadata.Condition{}}); err != nil {
 		t.Error(err)
 	}
 	u, err := r.CreateUpload(ctx, CreateUploadRequest{Bucket: "bucket", Key: "m"})
@@ -79,7 +79,7 @@ func TestBucketMadeAgain(t *testing.T) {
 	if v, err := r.FinishedUpload(ctx, "bucket", "m", u.ID); err != nil || v.ETag != "e-1" {
 		t.Errorf("%+v, %v", v, err)
 	}
-	if v, err = r.HeadObject(ctx, "bucket", "m"); err != nil {
+	if v, err = r.HeadObject(ctx, "bucket", "m", ""); err != nil {
 		t.Fatal(err)
 	}
 	r.check(v, data, 0, v.Bytes)
@@ -98,7 +98,7 @@ func TestBucketBeingDeleted(t *testing.T) {
 			if _, err := r.put("k", pattern(50_000, 1)); !errors.Is(err, metadata.ErrConflict) || errors.Is(err, metadata.ErrNoSuchBucket) {
 				t.Errorf("put: %v", err)
 			}
-			if _, err := r.HeadObject(t.Context(), "bucket", "k"); !errors.Is(err, metadata.ErrConflict) {
+			if _, err := r.HeadObject(t.Context(), "bucket", "k", ""); !errors.Is(err, metadata.ErrConflict) {
 				t.Errorf("head: %v", err)
 			}
 			r.groups.OnQuery = func(context.Context, replica.GroupID, metadata.QueryKind) error { return replica.ErrUnavailable }

@@ -79,6 +79,40 @@ func TestBudgetWithLosses(t *testing.T) {
 	}
 }
 
+// TestBudgetWhenADiskBeginsToLag: a read that took room for the shards of its range
+// alone, and then asks others since a disk has begun to lag, takes room to decode.
+func TestBudgetWhenADiskBeginsToLag(t *testing.T) {
+	r := newRig(t, erasure.Geometry{K: 4, M: 1})
+	data := pattern(chunk, 1)
+	v := r.putInto(zoneA, data)
+	read := newChunkRead(r.Store, r.cfg.Region.Layout(), v.Parts[0].Blob, 0, 0, chunk)
+	if !read.direct() {
+		t.Fatal("the read is not direct")
+	}
+	now := time.Now()
+	for i, d := range read.peers() {
+		took := time.Millisecond
+		if i == 0 {
+			took = time.Minute
+		}
+		for range windowLeast {
+			r.reads.observe(d, now, took)
+		}
+	}
+	r.buffers.peak = 0
+	p, err := read.readWith(t.Context(), read.want.Len())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.free()
+	if read.got == read.want {
+		t.Fatal("nothing was decoded")
+	}
+	if r.buffers.peak > p.reserved {
+		t.Errorf("%d bytes were lent, %d were reserved", r.buffers.peak, p.reserved)
+	}
+}
+
 // TestBusy: back-pressure, then an answer; never more memory.
 func TestBusy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"bivalve/cluster"
@@ -14,17 +15,34 @@ import (
 // piece is a checked range of one chunk in memory that belongs to the budget.
 type piece struct {
 	s        *Store
-	views    [][]byte // the bytes, in order
-	mem      [][]byte // what backs them
+	parts    []part   // the bytes, in order
+	extra    [][]byte // what was read beside them
 	reserved int64
 }
 
+// part is some bytes of a piece, and the buffer that they lie in.
+type part struct{ view, mem []byte }
+
 func (p *piece) free() {
-	for _, m := range p.mem {
+	for _, t := range p.parts {
+		p.s.cfg.Buffers.Put(t.mem)
+	}
+	p.parts = nil
+	p.trim()
+}
+
+// trim gives back all but what the bytes lie in.
+func (p *piece) trim() {
+	for _, m := range p.extra {
 		p.s.cfg.Buffers.Put(m)
 	}
-	p.s.release(p.reserved)
-	p.mem, p.views, p.reserved = nil, nil, 0
+	p.extra = nil
+	var need int64
+	for _, t := range p.parts {
+		need += int64(len(t.mem))
+	}
+	p.s.release(p.reserved - need)
+	p.reserved = need
 }
 
 // readChunk returns bytes [off, off+n) of one chunk of a blob. It waits for a
@@ -32,7 +50,8 @@ func (p *piece) free() {
 // over at this moment.
 func (s *Store) readChunk(ctx context.Context, b *metadata.Blob, chunk uint32, off, n int) (*piece, error) {
 	deadline := s.cfg.Now().Add(s.cfg.ReadWait)
-	s.latency.chunk()
+	s.hedges.near.chunk()
+	s.hedges.far.chunk()
 	for {
 		changed := s.cfg.Region.Changed()
 		layout := s.cfg.Region.Layout()
@@ -40,6 +59,9 @@ func (s *Store) readChunk(ctx context.Context, b *metadata.Blob, chunk uint32, o
 			return nil, fmt.Errorf("%w: the region has no layout yet", metadata.ErrUnavailable)
 		}
 		p, err := s.readOnce(ctx, layout, b, chunk, off, n)
+		if err == nil {
+			p.trim()
+		}
 		if err == nil || ctx.Err() != nil || !passing(err) || s.cfg.Now().After(deadline) {
 			return p, err
 		}
@@ -73,7 +95,7 @@ func (s *Store) readOnce(ctx context.Context, l *cluster.Layout, b *metadata.Blo
 			}
 			return nil, err
 		}
-		all.views, all.mem = append(all.views, p.views...), append(all.mem, p.mem...)
+		all.parts, all.extra = append(all.parts, p.parts...), append(all.extra, p.extra...)
 		all.reserved += p.reserved
 		at += span.Len
 	}
@@ -141,13 +163,14 @@ func (r *chunkRead) ragged() bool {
 }
 
 // direct tells whether all shards of the range lie in this node's zone, on disks
-// that are up.
+// that are up and do not lag behind.
 func (r *chunkRead) direct() bool {
 	if r.want&r.absent != 0 || r.place.zones()[0] != r.s.cfg.Zone {
 		return false
 	}
+	peers, now := r.peers(), time.Now()
 	for i := range r.place.geo.K {
-		if r.want.Has(erasure.ShardIndex(i)) && !r.s.cfg.Region.DiskUp(r.place.disk(i)) {
+		if r.want.Has(erasure.ShardIndex(i)) && (!r.place.up(r.s.cfg.Region, i) || r.s.lagging(r.place.disk(i), peers, now)) {
 			return false
 		}
 	}
@@ -183,7 +206,9 @@ func (r *chunkRead) readWith(ctx context.Context, buffers int) (*piece, error) {
 	}
 	rctx, cancel := context.WithCancel(ctx)
 	order := r.order()
-	for i := range min(r.place.geo.K, len(order)) {
+	// Not more than there is room for: which disks lag may have changed since that was
+	// asked, and gather takes room for what else it needs.
+	for i := range min(r.place.geo.K, len(order), buffers) {
 		if r.want&^r.tried == 0 {
 			break // the range itself is on its way: no need to decode
 		}
@@ -194,19 +219,24 @@ func (r *chunkRead) readWith(ctx context.Context, buffers int) (*piece, error) {
 	r.leave()
 	way := "direct"
 	if err == nil && r.want&^r.got != 0 {
-		way, err = "decoded", r.decode()
+		way, err = "decoded", r.roomToDecode()
+		if err == nil {
+			err = r.decode()
+		}
 	}
 	p := &piece{s: r.s, reserved: r.reserved}
-	for _, b := range r.bufs {
-		if b != nil {
-			p.mem = append(p.mem, b)
+	if err == nil {
+		p.parts = r.parts()
+	}
+	for i, b := range r.bufs {
+		if b != nil && (err != nil || !r.want.Has(erasure.ShardIndex(i))) {
+			p.extra = append(p.extra, b)
 		}
 	}
 	if err != nil {
 		p.free()
 		return nil, err
 	}
-	p.views = r.views()
 	r.s.metrics.chunksRead.WithLabelValues(way).Inc()
 	return p, nil
 }
@@ -235,10 +265,12 @@ func (r *chunkRead) reserveMore(n int) error {
 }
 
 // order lists the shards worth asking: this zone before the other, disks that
-// are up before those that seem down, wanted shards before the rest.
+// are up before those that seem down, those that keep pace before those that lag
+// behind, wanted shards before the rest.
 func (r *chunkRead) order() []int {
-	var class [4][]int
+	var class [8][]int
 	zones := r.place.zones()
+	peers, now := r.peers(), time.Now()
 	for pass := range 2 {
 		for i := range r.place.geo.Shards() {
 			si := erasure.ShardIndex(i)
@@ -246,94 +278,40 @@ func (r *chunkRead) order() []int {
 				continue
 			}
 			c := 0
-			if zones[r.place.half(i)] != r.s.cfg.Zone {
-				c = 1
+			if r.s.lagging(r.place.disk(i), peers, now) {
+				c++
 			}
-			if !r.s.cfg.Region.DiskUp(r.place.disk(i)) {
+			if zones[r.place.half(i)] != r.s.cfg.Zone {
 				c += 2
+			}
+			if !r.place.up(r.s.cfg.Region, i) {
+				c += 4
 			}
 			class[c] = append(class[c], i)
 		}
 	}
-	return append(append(append(class[0], class[1]...), class[2]...), class[3]...)
+	return slices.Concat(class[:]...)
 }
 
-// gather waits until the range or any k shards are there. A shard that fails is
-// replaced by the next in order, a slow one gets a second beside it.
-func (r *chunkRead) gather(ctx context.Context, order []int) error {
-	var disks []cluster.DiskID
-	for _, i := range order {
-		if r.tried.Has(erasure.ShardIndex(i)) {
-			disks = append(disks, r.place.disk(i).ID)
+// peers are the disks of the chunk in this node's zone: what a read is compared
+// with.
+func (r *chunkRead) peers() []cluster.DiskID {
+	var out []cluster.DiskID
+	for i := range r.place.geo.Shards() {
+		if r.place.zones()[r.place.half(i)] == r.s.cfg.Zone {
+			out = append(out, r.place.disk(i).ID)
 		}
 	}
-	hedge := time.NewTimer(r.s.latency.hedgeAfter(r.s.cfg.HedgeFloor, disks))
-	defer hedge.Stop()
-	for r.want&^r.got != 0 && r.got.Len() < r.place.geo.K {
-		// What is on its way must be able to suffice: the range, or k in all.
-		for !r.enough() {
-			next := r.next(order)
-			if next < 0 {
-				break
-			}
-			if r.reserved < int64(r.place.geo.K+r.want.Len())*int64(r.rowsLen) {
-				if err := r.reserveMore(r.place.geo.K); err != nil {
-					return err
-				}
-			}
-			r.start(ctx, next)
-		}
-		if len(r.flying) == 0 {
-			return r.tooFew()
-		}
-		select {
-		case a := <-r.answers:
-			r.take(a)
-		case <-hedge.C:
-			if r.s.latency.hedge() && r.reserveMore(r.place.geo.K) == nil {
-				r.hedge(ctx, order)
-			}
-			hedge.Reset(r.s.cfg.HedgeFloor * 4)
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
+	return out
+}
+
+// roomToDecode takes room for the rows that decode adds to what was read, unless it is
+// there: a read that was to be direct took none, and then found disks lagging.
+func (r *chunkRead) roomToDecode() error {
+	if r.reserved >= int64((r.got|r.want).Len())*int64(r.rowsLen) {
+		return nil
 	}
-	return nil
-}
-
-// enough tells whether the reads under way and done can complete the job.
-func (r *chunkRead) enough() bool {
-	return r.want&^(r.got|r.inFlight()) == 0 || r.got.Len()+len(r.flying) >= r.place.geo.K
-}
-
-// hedge sends as many further reads as make k beside the slow ones.
-func (r *chunkRead) hedge(ctx context.Context, order []int) {
-	need := r.place.geo.K - r.got.Len()
-	for range need {
-		next := r.next(order)
-		if next < 0 {
-			return
-		}
-		r.start(ctx, next)
-		r.s.metrics.hedges.Inc()
-	}
-}
-
-// next is the first shard in order that was not asked; -1 if there is none.
-func (r *chunkRead) next(order []int) int {
-	for _, i := range order {
-		if !r.tried.Has(erasure.ShardIndex(i)) {
-			return i
-		}
-	}
-	return -1
-}
-
-func (r *chunkRead) tooFew() error {
-	e := r.short
-	e.Op, e.Need, e.Zones = "read", r.place.geo.K, r.place.zones()
-	e.Got = halves{(r.got & r.place.geo.Zone(0)).Len(), (r.got & r.place.geo.Zone(1)).Len()}
-	return &e
+	return r.reserveMore((r.want &^ r.got).Len())
 }
 
 // decode rebuilds the rows of the wanted shards that are not there. No read is
@@ -356,13 +334,13 @@ func (r *chunkRead) decode() error {
 	return codec.ReconstructShards(shards, r.want)
 }
 
-// views are the bytes of the range, in order.
-func (r *chunkRead) views() [][]byte {
-	var out [][]byte
+// parts are the bytes of the range, in order, one of each wanted shard.
+func (r *chunkRead) parts() []part {
+	var out []part
 	base := int(r.rows.First) * erasure.BlockBytes
 	for span := range r.place.geo.Spans(r.chunkLen, r.off, r.n) {
-		from := span.Offset - base
-		out = append(out, r.bufs[span.Shard][from:from+span.Len])
+		from, mem := span.Offset-base, r.bufs[span.Shard]
+		out = append(out, part{view: mem[from : from+span.Len], mem: mem})
 	}
 	return out
 }

@@ -16,109 +16,198 @@ const retryEvery = 250 * time.Millisecond
 
 // chunkWrite is one chunk on its way to its disks.
 type chunkWrite struct {
-	w      *blobWriter
-	place  place
-	chunk  uint32
-	shards []cluster.Shard
-	buf    *chunkBuffer
+	fanout
+	w     *blobWriter
+	chunk uint32
 
+	made    erasure.ShardSet // encoded, with their checksums
 	done    erasure.ShardSet // durable
 	full    erasure.ShardSet // refused by a full disk
-	flying  erasure.ShardSet // sent, not answered
-	answers chan answer      // room for one of every shard, twice: nobody waits to answer
-	causes  QuorumError
-}
+	refused erasure.ShardSet // by a node that knows another layout
+	late    erasure.ShardSet // overdue by the word of a relay
+	noRelay erasure.ShardSet // were with a relay once: from then on they go directly
+	at      []cluster.DiskID // by shard: where it is durable
+	sent    time.Time        // the first time
 
-// answer is what one node said of its shards.
-type answer struct {
-	shards []int
-	errs   []error
+	relay    *relayed // whose answer is waited for
+	relayDue *time.Timer
+	causes   QuorumError
 }
 
 // writeChunk encodes a chunk and stores its shards. It returns when the chunk is
-// durable by the quorum rule and its last shards were given a grace; only a call
-// to a disk that hangs is left running.
+// durable by the quorum rule and its last shards were given a grace; calls to disks
+// that lag behind or hang are left running.
 func (w *blobWriter) writeChunk(ctx context.Context, chunk uint32, buf *chunkBuffer) error {
-	if err := w.codec.Encode(buf.shards); err != nil {
-		return err
-	}
-	c := &chunkWrite{w: w, chunk: chunk, buf: buf, answers: make(chan answer, 2*w.geo.Shards())}
-	c.shards = make([]cluster.Shard, len(buf.shards))
-	for i, p := range buf.shards {
-		c.shards[i] = cluster.Shard{
-			Profile: cluster.Profile(w.blob.Profile),
-			Sums:    erasure.Sums(nil, p), Payload: p,
+	c := &chunkWrite{fanout: newFanout(w.s, make([]cluster.Shard, len(buf.shards)), buf), w: w, chunk: chunk}
+	c.at = make([]cluster.DiskID, len(buf.shards))
+	w.s.hedges.relay.chunk()
+	for i := range c.shards {
+		c.shards[i] = cluster.Shard{Profile: shardProfile(w.blob.Profile), Payload: buf.shards[i]}
+		if i < w.geo.K {
+			c.shards[i].Sums = erasure.Sums(nil, buf.shards[i])
+			c.made = c.made.With(erasure.ShardIndex(i))
 		}
 	}
+	c.relayDue = time.NewTimer(relayGiveUp)
+	c.relayDue.Stop() // until there is a relay
+	defer c.relayDue.Stop()
 	c.settle(w.s.cfg.Region.Layout())
 	// The calls are detached from the client on purpose: one that is cut off half
 	// way may still be carried out, behind the back of the discard that follows.
 	calls, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	err := c.run(ctx, calls)
-	if err != nil {
+	if err := c.run(ctx, calls); err != nil {
 		c.linger()
-	}
-	cancel()
-	c.gatherLast()
-	if err != nil {
+		cancel()
+		c.gatherLast()
 		w.stood(chunk, c.place.attempt)
 		return err
 	}
-	missing := w.geo.All() &^ c.done
+	leave(&c.fanout, cancel)
+	missing := c.missing()
 	n := metadata.ChunkNote{Chunk: chunk, Attempt: c.place.attempt, Missing: uint64(missing)}
-	w.noted(n, atRisk(w.geo, c.written()), c.place.zones())
+	if missing != 0 {
+		zones := c.place.zones()
+		n.PG, n.Zones = uint16(c.place.pg), []string{string(zones[0]), string(zones[1])}
+	}
+	w.noted(n)
 	w.s.metrics.chunkWritten(missing != 0)
+	return nil
+}
+
+// missing are the shards that are noted as such. Of a zone that fell while the chunk was
+// written, and stored fewer than k, these count as missing too until a healer finds them:
+// each place of a zone is noted, or k are not, so that the lists of a zone tell what one
+// of its disks has lost (upkeep's gaps.nearby), before the commit as after it.
+func (c *chunkWrite) missing() erasure.ShardSet {
+	out := c.place.used &^ c.done
+	for z, n := range c.written() {
+		if n < c.w.geo.K {
+			out |= c.place.used & c.w.geo.Zone(z)
+		}
+	}
+	return out
+}
+
+// encode makes those of the shards that are not made yet. What a relay makes of the
+// chunk is not made here, unless it has to be sent after all.
+func (c *chunkWrite) encode(want erasure.ShardSet) error {
+	geo := c.w.geo
+	var err error
+	var set erasure.ShardSet
+	switch need := want &^ c.made; {
+	case need == 0:
+		return nil
+	case need&geo.Zone(0) != 0 && need&geo.Zone(1) != 0:
+		set, err = geo.All(), c.w.codec.Encode(c.buf.shards)
+	case need&geo.Zone(0) != 0:
+		set, err = geo.Zone(0), c.w.codec.EncodeZone(0, c.buf.shards)
+	default:
+		set, err = geo.Zone(1), c.w.codec.EncodeZone(1, c.buf.shards)
+	}
+	if err != nil {
+		return err
+	}
+	for _, i := range members(set &^ c.made) {
+		c.shards[i].Sums = erasure.Sums(nil, c.buf.shards[i])
+	}
+	c.made |= set
 	return nil
 }
 
 // settle decides where the chunk goes.
 func (c *chunkWrite) settle(l *cluster.Layout) {
 	blob := cluster.BlobID(c.w.blob.ID)
-	c.place = choose(c.w.s.cfg.Region, l, c.w.geo, blob, c.chunk)
+	c.place = choose(c.s.cfg.Region, l, c.w.blob, c.chunk)
 	for i := range c.shards {
 		c.shards[i].Key = c.place.key(blob, c.chunk, i)
+	}
+}
+
+// follow goes on under a newer layout. What is durable on a disk that the slot is
+// moving away from stays so: the new owner takes over all that the disk accepted
+// before it knew the layout. What lies elsewhere is written again.
+func (c *chunkWrite) follow() {
+	l := c.s.cfg.Region.Layout()
+	switch {
+	case l.Epoch == c.place.layout.Epoch:
+		return
+	case c.done|c.flying() == 0:
+		c.settle(l)
+	default:
+		c.place.layout = l
+		for i := range c.shards {
+			if si := erasure.ShardIndex(i); c.done.Has(si) && !l.Holds(c.at[i], c.place.pg, cluster.ShardIndex(i)) {
+				c.done &^= erasure.SetOf(si)
+			}
+		}
 	}
 }
 
 // run sends, counts, and sends again what failed until the quorum rule holds or
 // ctx ends. calls is the context of the sending.
 func (c *chunkWrite) run(ctx, calls context.Context) error {
-	s := c.w.s
+	s := c.s
 	deadline := time.NewTimer(s.cfg.WriteWait)
 	defer deadline.Stop()
+	stranded := time.NewTicker(retryEvery) // nothing tells of that, and calls into a cut hang
+	defer stranded.Stop()
 	changed := s.cfg.Region.Changed()
-	c.send(calls)
+	c.sent = time.Now()
+	if err := c.send(calls); err != nil {
+		return err
+	}
 	for {
 		if c.durable() {
-			return c.grace(ctx, calls)
+			// A newer layout may have taken away meanwhile what made it durable.
+			if err := c.grace(ctx, calls); err != nil || c.durable() {
+				return err
+			}
 		}
-		if c.flying == 0 && c.full != 0 && c.full|c.done == c.w.geo.All() {
+		flying := c.flying() != 0
+		if !flying && c.full != 0 && c.full|c.done == c.place.used {
 			return c.short() // waiting makes no room
 		}
 		var retry <-chan time.Time
-		if c.flying == 0 {
+		if !flying {
 			t := time.NewTimer(retryEvery)
 			defer t.Stop()
 			retry = t.C
 		}
 		select {
 		case a := <-c.answers:
-			c.take(a)
+			if err := c.take(calls, a); err != nil {
+				return err
+			}
+			continue
+		case <-c.relayDue.C:
+			if err := c.relayOverdue(calls); err != nil {
+				return err
+			}
 			continue
 		case <-changed:
 			changed = s.cfg.Region.Changed()
+			if err := c.relayGone(calls); err != nil {
+				return err
+			}
 		case <-retry:
+		case <-stranded.C:
+			if s.cfg.Region.Stranded() != nil {
+				return c.short() // it could not be committed either
+			}
+			continue
 		case <-deadline.C:
 			return c.short()
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
-		if l := s.cfg.Region.Layout(); c.flying == 0 && l.Epoch != c.place.layout.Epoch {
-			c.done = 0 // what lies under the old layout is left to the sweeper
-			c.settle(l)
-		}
+		c.follow()
 		if !c.durable() {
-			c.send(calls)
+			if s.cfg.Region.Stranded() != nil {
+				return c.short() // it could not be committed either
+			}
+			if err := c.send(calls); err != nil {
+				return err
+			}
 		}
 	}
 }
@@ -126,100 +215,128 @@ func (c *chunkWrite) run(ctx, calls context.Context) error {
 // durable asks the quorum rule.
 func (c *chunkWrite) durable() bool {
 	zones := c.place.zones()
-	r := c.w.s.cfg.Region
-	return durable(c.w.geo, c.written(), [2]bool{r.ZoneDown(zones[0]), r.ZoneDown(zones[1])})
+	r := c.s.cfg.Region
+	return durable(c.w.blob.Profile, c.written(), [2]bool{r.ZoneDown(zones[0]), r.ZoneDown(zones[1])})
 }
 
 func (c *chunkWrite) written() halves {
 	return halves{(c.done & c.w.geo.Zone(0)).Len(), (c.done & c.w.geo.Zone(1)).Len()}
 }
 
-// send starts one call per node for the shards that are neither durable nor on
-// their way and whose disk is up. A zone that is down as a whole is left out.
-func (c *chunkWrite) send(ctx context.Context) {
-	s := c.w.s
-	byNode := map[cluster.NodeID][]int{}
+// send starts calls for the shards that are neither durable nor on their way and
+// whose disk is up. A zone that is down as a whole is left out.
+func (c *chunkWrite) send(ctx context.Context) error {
+	var want erasure.ShardSet
+	busy := c.done | c.flying()
 	for i := range c.shards {
-		si := erasure.ShardIndex(i)
-		if !c.done.Has(si) && !c.flying.Has(si) && s.cfg.Region.DiskUp(c.place.disk(i)) {
-			n := c.place.disk(i).Node
-			byNode[n] = append(byNode[n], i)
+		if si := erasure.ShardIndex(i); c.place.used.Has(si) && !busy.Has(si) && c.s.cfg.Region.DiskUp(c.place.disk(i)) {
+			want = want.With(si)
 		}
 	}
-	epoch := c.place.layout.Epoch
-	for node, list := range byNode {
-		disks := make([]cluster.DiskID, len(list))
-		shards := make([]cluster.Shard, len(list))
-		for j, i := range list {
-			disks[j], shards[j] = c.place.disk(i).ID, c.shards[i]
-			c.flying |= erasure.SetOf(erasure.ShardIndex(i))
-		}
-		c.buf.users.Add(1)
-		go func() { // writeChunk waits for its answer, unless a disk hangs
-			errs := s.cfg.Shards.AppendShards(ctx, node, epoch, disks, shards)
-			c.buf.free()
-			c.answers <- answer{list, errs}
-		}()
+	return c.sendDirect(ctx, c.viaRelay(ctx, want))
+}
+
+// sendDirect sends shards to their own nodes.
+func (c *chunkWrite) sendDirect(ctx context.Context, want erasure.ShardSet) error {
+	if err := c.encode(want); err != nil {
+		return err
 	}
+	c.direct(ctx, want)
+	return nil
 }
 
 // take counts one node's answer.
-func (c *chunkWrite) take(a answer) {
+func (c *chunkWrite) take(ctx context.Context, a answer) error {
+	if a.via == nil {
+		c.answered(a)
+	}
 	for j, i := range a.shards {
 		set := erasure.SetOf(erasure.ShardIndex(i))
-		c.flying &^= set
 		switch err := a.errs[j]; {
 		case err == nil:
-			c.done |= set
+			// The region may have left the disk meanwhile; a relay that was not waited
+			// for may even speak of another group.
+			if a.pg == c.place.pg && c.place.layout.Holds(a.disks[j], c.place.pg, cluster.ShardIndex(i)) {
+				c.done |= set
+				c.at[i] = a.disks[j]
+			}
+		case c.done&set != 0: // it got there another way
 		default:
-			if errors.Is(err, cluster.ErrDiskFull) {
+			switch {
+			case errors.Is(err, cluster.ErrDiskFull):
 				c.full |= set
+			case errors.Is(err, cluster.ErrWrongEpoch):
+				c.refused |= set
+			case a.via != nil && a.failed == nil && overdue(err):
+				c.late |= set
 			}
 			c.causes.cause(err)
-			c.w.s.metrics.shardFailed("append")
+			c.s.metrics.shardFailed("append")
 		}
 	}
+	return c.tookRelay(ctx, a)
 }
 
-// grace waits a little for the last shards of a durable chunk, so that a slow
-// disk does not leave it under-protected; those of disks that are down are not
-// waited for. What failed is tried once more: a node that came back a moment ago
-// may have refused one shard and taken the next.
+// grace waits a little for the last shards of a durable chunk, so that a disk that
+// is a little slower does not leave it under-protected; those of disks that are down
+// are not waited for. What failed is tried once more: a node that came back a moment
+// ago may have refused one shard and taken the next. What was refused for its epoch
+// is tried until both sides know the same layout, for as long as Config.Straggler.
 func (c *chunkWrite) grace(ctx, calls context.Context) error {
-	t := time.NewTimer(c.w.s.cfg.Straggler)
-	defer t.Stop()
-	changed := c.w.s.cfg.Region.Changed()
-	var again erasure.ShardSet
+	began := time.Now()
+	p := newPatience(&c.fanout, c.done, c.sent)
+	defer p.Stop()
+	changed := c.s.cfg.Region.Changed()
+	retry := time.NewTicker(retryEvery)
+	defer retry.Stop()
+	again := c.late // the relay has waited for those
 	for {
-		if failed := c.w.geo.All() &^ (c.done | c.flying | again); failed != 0 {
+		if failed := c.place.used &^ (c.done | c.flying() | again); failed != 0 {
 			again |= failed
-			c.send(calls)
+			if err := c.send(calls); err != nil {
+				return err
+			}
 		}
-		if !c.waiting() {
+		if !c.waiting() && c.refused == 0 {
 			return nil
 		}
 		select {
 		case a := <-c.answers:
-			c.take(a)
+			if err := c.take(calls, a); err != nil {
+				return err
+			}
+			p.less(&c.fanout, c.done, c.sent)
+			continue
 		case <-changed:
-			changed = c.w.s.cfg.Region.Changed()
-		case <-t.C:
-			return nil
+			changed = c.s.cfg.Region.Changed()
+		case <-retry.C:
+		case <-p.C:
+			left := c.s.cfg.Straggler - time.Since(began)
+			if c.refused == 0 || left <= 0 {
+				return nil
+			}
+			p.Reset(left)
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
+		c.follow()
+		again &^= c.refused
+		c.refused = 0
 	}
 }
 
 // linger lets calls that are under way come to their end when the chunk is given
 // up, within reason.
 func (c *chunkWrite) linger() {
-	t := time.NewTimer(c.w.s.cfg.Straggler)
+	t := time.NewTimer(c.s.cfg.Straggler)
 	defer t.Stop()
+	changed := c.s.cfg.Region.Changed()
 	for c.waiting() {
 		select {
 		case a := <-c.answers:
-			c.take(a)
+			c.gone(a)
+		case <-changed:
+			changed = c.s.cfg.Region.Changed()
 		case <-t.C:
 			return
 		}
@@ -227,24 +344,35 @@ func (c *chunkWrite) linger() {
 }
 
 // gatherLast waits for the calls that were told to end. One that does not, in a
-// disk that hangs, is left behind; its shards count as missing.
+// disk that hangs, is left behind.
 func (c *chunkWrite) gatherLast() {
-	t := time.NewTimer(c.w.s.cfg.Straggler)
+	t := time.NewTimer(c.s.cfg.Straggler)
 	defer t.Stop()
-	for c.flying != 0 {
+	for c.flying() != 0 {
 		select {
 		case a := <-c.answers:
-			c.take(a)
+			c.gone(a)
 		case <-t.C:
 			return
 		}
 	}
 }
 
+// gone counts a call out whose outcome does not matter any more.
+func (c *chunkWrite) gone(a answer) {
+	switch {
+	case a.via == nil:
+		c.answered(a)
+	case a.via == c.relay:
+		c.forgetRelay()
+	}
+}
+
 // waiting tells whether a shard is on its way to a disk that is up.
 func (c *chunkWrite) waiting() bool {
+	flying := c.flying()
 	for i := range c.shards {
-		if c.flying.Has(erasure.ShardIndex(i)) && c.w.s.cfg.Region.DiskUp(c.place.disk(i)) {
+		if flying.Has(erasure.ShardIndex(i)) && c.s.cfg.Region.DiskUp(c.place.disk(i)) {
 			return true
 		}
 	}

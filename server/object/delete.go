@@ -6,12 +6,26 @@ import (
 	"bivalve/metadata"
 )
 
-// DeleteObject removes the current version of a key from the index (law L3); its
+// DeleteObject removes a version from the index (law L3), or hides the current one;
 // shards are removed after a grace.
-func (s *Store) DeleteObject(ctx context.Context, bucket, key string, c metadata.Condition) error {
-	return s.inBucket(ctx, bucket, func(b metadata.Bucket) error {
-		return s.cfg.Versions.DeleteKey(ctx, b.ID, key, c)
+func (s *Store) DeleteObject(ctx context.Context, r DeleteRequest) (done metadata.Deleted, err error) {
+	err = s.inBucket(ctx, r.Bucket, func(b metadata.Bucket) error {
+		done, err = s.cfg.Versions.DeleteKey(ctx, metadata.DeleteKey{Bucket: b.ID, Key: r.Key, Version: r.Version,
+			Condition: r.Condition, Bypass: r.Bypass})
+		return err
 	})
+	return done, err
+}
+
+// AmendObject changes the tags or the lock of a version.
+func (s *Store) AmendObject(ctx context.Context, r AmendRequest) (id string, err error) {
+	err = s.inBucket(ctx, r.Bucket, func(b metadata.Bucket) error {
+		done, err := s.cfg.Versions.AmendVersion(ctx, metadata.AmendVersion{Bucket: b.ID, Key: r.Key, Version: r.Version,
+			SetTags: r.SetTags, Tags: r.Tags, Retention: r.Retention, Hold: r.Hold, Bypass: r.Bypass})
+		id = done.ID
+		return err
+	})
+	return id, err
 }
 
 // CreateBucket makes a bucket.

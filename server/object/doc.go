@@ -10,11 +10,15 @@
 //	 each chunk is encoded into 2(k+m) shards          chunk_write.go
 //	 its placement group is the first of its probe
 //	 sequence whose disks are up                       place.go
-//	 one message per node carries its shards           chunk_write.go
+//	 one message per node carries its shards           fanout.go
+//	 a relay takes those of the other zone             relay_send.go
+//	 and makes them there                              relay.go
 //	 durable says when that is enough (law L1)         quorum.go
 //	the version is committed to its partition (L2)     put.go
 //
-// One GET runs get.go (which chunks), chunk_read.go (which shards, hedged,
+// The body is taken in by its pace: filling.go, pace.go.
+//
+// One GET runs stream.go (which chunks; stream_pace.go for whom), chunk_read.go (which shards, hedged,
 // verified: law L7).
 //
 // Laws that live here: L1, L4 (a failed PUT leaves orphans, never a version

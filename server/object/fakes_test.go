@@ -23,6 +23,7 @@ import (
 	"bivalve/metadata/catalog/catalogtest"
 
 	"go.uber.org/goleak"
+	"golang.org/x/sync/semaphore"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -224,7 +225,10 @@ type fakeRegion struct {
 	dead    map[cluster.NodeID]bool // does not answer
 	suspect map[cluster.NodeID]bool // gossip gave it up
 	disks   map[cluster.DiskID]bool // out of service, known at once
+	slow    map[cluster.DiskID]bool // agreed to be slow
 	changed chan struct{}
+
+	stranded error // nothing can be committed, and nobody is told
 }
 
 func (r *fakeRegion) Layout() *cluster.Layout {
@@ -243,6 +247,24 @@ func (r *fakeRegion) DiskUp(d cluster.Disk) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return !r.suspect[d.Node] && !r.agreed[r.zoneOf[d.Node]] && !r.disks[d.ID]
+}
+
+func (r *fakeRegion) DiskSlow(d cluster.Disk) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.slow[d.ID]
+}
+
+func (r *fakeRegion) Stranded() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.stranded
+}
+
+func (r *fakeRegion) NodeUp(n cluster.NodeID) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return !r.suspect[n] && !r.agreed[r.zoneOf[n]]
 }
 
 func (r *fakeRegion) Changed() <-chan struct{} {
@@ -377,14 +399,14 @@ func newRig(t *testing.T, geo erasure.Geometry, options ...rigOption) *rig {
 	}
 	r := &rig{t: t, geo: geo}
 	r.region = &fakeRegion{zoneOf: map[cluster.NodeID]cluster.Zone{}, agreed: map[cluster.Zone]bool{}, dead: map[cluster.NodeID]bool{},
-		suspect: map[cluster.NodeID]bool{}, disks: map[cluster.DiskID]bool{}, changed: make(chan struct{})}
+		suspect: map[cluster.NodeID]bool{}, disks: map[cluster.DiskID]bool{}, slow: map[cluster.DiskID]bool{}, changed: make(chan struct{})}
 	r.region.layout = makeLayout(t, r.region, c, geo, 1, nil)
 	r.shards = &fakeShards{region: r.region, disks: map[cluster.DiskID]map[cluster.ShardKey]stored{}, epoch: map[cluster.NodeID]cluster.Epoch{}}
 	r.buffers = &fakeBuffers{t: t, lent: map[*byte]int{}}
 	r.damage = &fakeDamage{seen: map[cluster.ShardKey]error{}}
 	r.groups = catalogtest.Open(t, c.partitions)
 	r.catalog = r.groups.Catalog(t)
-	c.Versions, c.Buckets, c.Uploads = r.catalog, r.catalog, r.catalog
+	c.Versions, c.Buckets, c.Settings, c.Uploads, c.References, c.Usages = r.catalog, r.catalog, r.catalog, r.catalog, r.catalog, r.catalog
 	c.Shards, c.Region, c.Damage, c.Buffers = r.shards, r.region, r.damage, r.buffers
 	c.Random = func(p []byte) error { _, err := rand.Read(p); return err }
 	var err error
@@ -429,7 +451,7 @@ func (r *rig) settled() {
 	r.t.Helper()
 	r.cleaning.Wait()
 	lent, whole := 0, false
-	for range 1000 { // calls that were left behind end by themselves
+	for range 3 * callLife / (10 * time.Millisecond) { // calls that were left behind end by themselves
 		r.buffers.mu.Lock()
 		lent = len(r.buffers.lent)
 		r.buffers.mu.Unlock()
@@ -437,11 +459,36 @@ func (r *rig) settled() {
 			r.budget.Release(r.cfg.BudgetBytes)
 		}
 		if lent == 0 && whole {
+			r.sharesWhole()
 			return
 		}
-		time.Sleep(time.Millisecond)
+		time.Sleep(10 * time.Millisecond)
 	}
 	r.t.Errorf("%d buffers were not given back; the budget is whole: %v", lent, whole)
+}
+
+// sharesWhole checks that nobody holds a share of the budget.
+func (r *rig) sharesWhole() {
+	r.t.Helper()
+	for name, share := range map[string]struct {
+		of   *semaphore.Weighted
+		size int64
+	}{
+		"arriving":  {r.intakes.arriving, r.cfg.BudgetBytes * arrivingEighths / 8},
+		"moderate":  {r.intakes.moderate, r.cfg.BudgetBytes * moderateEighths / 8},
+		"slowReads": {r.slowReads, r.cfg.BudgetBytes * readersShare / 16},
+	} {
+		if !share.of.TryAcquire(share.size) {
+			r.t.Errorf("the share %s is not whole", name)
+			continue
+		}
+		share.of.Release(share.size)
+	}
+	r.left.mu.Lock()
+	defer r.left.mu.Unlock()
+	if slow := r.slowHeld(); slow != 0 || r.left.bytes != 0 || r.left.chunks != 0 || r.waiters.Load() != 0 {
+		r.t.Errorf("still counted: %d bytes of slow bodies, %d of calls left behind, of %d chunks; %d wait", slow, r.left.bytes, r.left.chunks, r.waiters.Load())
+	}
 }
 
 // body is a Body over bytes; err takes the place of io.EOF.

@@ -9,6 +9,9 @@ type metrics struct {
 	shardErrors   *prometheus.CounterVec // append / read / corrupt
 	hedges        prometheus.Counter
 	budgetUsed    prometheus.Gauge
+
+	relayed        prometheus.Counter
+	relayFallbacks *prometheus.CounterVec // failed / late
 }
 
 func newMetrics(r prometheus.Registerer, budget int64) *metrics {
@@ -29,10 +32,16 @@ func newMetrics(r prometheus.Registerer, budget int64) *metrics {
 			Name: "bivalve_budget_used_bytes", Help: "Bytes of the chunk memory budget in use.",
 		}),
 	}
+	m.relayed = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "bivalve_chunks_relayed_total", Help: "Chunks of the other zone's nodes that this node encoded and stored for its own.",
+	})
+	m.relayFallbacks = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "bivalve_relay_fallbacks_total", Help: "Chunks sent shard by shard because a relay failed or was late.",
+	}, []string{"why"})
 	size := prometheus.NewGauge(prometheus.GaugeOpts{Name: "bivalve_budget_bytes", Help: "The chunk memory budget."})
 	size.Set(float64(budget))
 	if r != nil {
-		r.MustRegister(m.chunksWritten, m.chunksRead, m.shardErrors, m.hedges, m.budgetUsed, size)
+		r.MustRegister(m.chunksWritten, m.chunksRead, m.shardErrors, m.hedges, m.budgetUsed, size, m.relayed, m.relayFallbacks)
 	}
 	return m
 }

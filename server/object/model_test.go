@@ -72,7 +72,7 @@ func (m *model) step(n int) error {
 	case p < 70:
 		return m.get(key)
 	case p < 80:
-		if err := m.DeleteObject(m.t.Context(), "bucket", key, metadata.Condition{}); err != nil {
+		if _, err := m.DeleteObject(m.t.Context(), DeleteRequest{Bucket: "bucket", Key: key, Condition: metadata.Condition{}}); err != nil {
 			return err
 		}
 		delete(m.objects, key)
@@ -143,7 +143,7 @@ func (m *model) put(key string, n int) error {
 
 func (m *model) get(key string) error {
 	want, exists := m.objects[key]
-	v, err := m.HeadObject(m.t.Context(), "bucket", key)
+	v, err := m.HeadObject(m.t.Context(), "bucket", key, "")
 	if errors.Is(err, metadata.ErrNoSuchKey) {
 		if exists {
 			return fmt.Errorf("key %s of %d bytes is lost", key, len(want))
@@ -214,7 +214,7 @@ func (m *model) moveNode() {
 
 // rot damages m shards of an object, once, while everything else is well.
 func (m *model) rot(key string) error {
-	v, err := m.HeadObject(m.t.Context(), "bucket", key)
+	v, err := m.HeadObject(m.t.Context(), "bucket", key, "")
 	if err != nil || len(v.Parts) == 0 || m.zone != "" || len(m.node) > 0 || m.rotten[v.Parts[0].Blob.ID] || v.Parts[0].Blob.UnderProtected() {
 		return nil
 	}

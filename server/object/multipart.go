@@ -15,10 +15,17 @@ func (s *Store) inUpload(ctx context.Context, bucket, key string, id metadata.Up
 
 // CreateUpload starts a multipart upload.
 func (s *Store) CreateUpload(ctx context.Context, r CreateUploadRequest) (u metadata.Upload, err error) {
+	if err := s.checkClass(r.Attributes.StorageClass); err != nil {
+		return u, err
+	}
 	err = s.inBucket(ctx, r.Bucket, func(b metadata.Bucket) error {
+		sealed, err := s.uploadSeal(sealing(b, r.Seal))
+		if err != nil {
+			return err
+		}
 		u, err = s.cfg.Uploads.CreateUpload(ctx, metadata.Upload{
-			Bucket: b.ID, Key: r.Key, Attributes: r.Attributes,
-			ChecksumAlgorithm: r.ChecksumAlgorithm, ChecksumType: r.ChecksumType,
+			Bucket: b.ID, Key: r.Key, Attributes: r.Attributes, Tags: r.Tags, Lock: r.Lock,
+			ChecksumAlgorithm: r.ChecksumAlgorithm, ChecksumType: r.ChecksumType, Seal: sealed,
 		})
 		return err
 	})
@@ -28,26 +35,45 @@ func (s *Store) CreateUpload(ctx context.Context, r CreateUploadRequest) (u meta
 // PutPart stores one part: bytes first, then the commit, as PutObject does.
 func (s *Store) PutPart(ctx context.Context, r PutPartRequest) (metadata.Part, error) {
 	var ref metadata.UploadRef
+	var u metadata.Upload
 	// Asked before the bytes are taken; the commit asks again.
-	err := s.inUpload(ctx, r.Bucket, r.Key, r.Upload, func(found metadata.UploadRef) error {
+	err := s.inUpload(ctx, r.Bucket, r.Key, r.Upload, func(found metadata.UploadRef) (err error) {
 		ref = found
-		_, err := s.cfg.Uploads.GetUpload(ctx, ref)
+		u, err = s.cfg.Uploads.GetUpload(ctx, ref)
 		return err
 	})
 	if err != nil {
 		return metadata.Part{}, err
 	}
+	with, err := partSealing(u, r.ClientKey)
+	if err != nil {
+		return metadata.Part{}, err
+	}
+	x, err := s.newSealer(with)
+	if err != nil {
+		return metadata.Part{}, err
+	}
+	body, size, err := x.encrypt(r.Body, r.Bytes)
+	if err != nil {
+		return metadata.Part{}, err
+	}
 	p := metadata.Part{Number: r.Number, Bytes: r.Bytes}
 	if r.Bytes == 0 {
-		err = readEnd(r.Body)
+		err = readEnd(body)
 	} else {
-		p.Blob, err = s.writeBlob(ctx, s.cfg.Versions.PartitionOf(ref.Bucket, r.Key), r.Body, r.Bytes)
+		p.Blob, err = s.writeBlob(ctx, s.cfg.Versions.PartitionOf(ref.Bucket, r.Key), u.Attributes.StorageClass, body, size)
 	}
 	if err != nil {
 		return metadata.Part{}, err
 	}
-	sums := r.Body.Sums()
-	p.ETag, p.Checksum = sums.MD5, sums.Checksum
+	if p.Seal, err = x.seal(p.Blob); err == nil {
+		p.ETag, err = x.etag(r.Body.Sums())
+	}
+	if err != nil {
+		s.discardIf(p.Blob)
+		return metadata.Part{}, err
+	}
+	p.Checksum = r.Body.Sums().Checksum
 	done, err := s.cfg.Uploads.PutPart(ctx, ref, p)
 	if err != nil {
 		s.abandon(p.Blob, err)
@@ -77,18 +103,22 @@ func (s *Store) ListParts(ctx context.Context, bucket, key string, id metadata.U
 
 // CompleteUpload commits the object. The parts' blobs become the version's.
 func (s *Store) CompleteUpload(ctx context.Context, r CompleteRequest) (done metadata.Version, err error) {
-	err = s.inUpload(ctx, r.Bucket, r.Key, r.Upload, func(ref metadata.UploadRef) error {
+	err = s.inBucket(ctx, r.Bucket, func(b metadata.Bucket) error {
+		ref := metadata.UploadRef{Bucket: b.ID, Key: r.Key, ID: r.Upload}
 		u, err := s.cfg.Uploads.GetUpload(ctx, ref)
 		if err != nil {
 			return err
 		}
 		v := metadata.Version{Bucket: ref.Bucket, Key: r.Key, ID: metadata.NullVersion, ETag: r.ETag,
-			Checksum: r.Checksum, Attributes: u.Attributes, Parts: r.Parts}
+			Checksum: r.Checksum, Attributes: u.Attributes, Tags: u.Tags, Lock: u.Lock, Parts: r.Parts}
 		for _, p := range r.Parts {
 			v.Bytes += p.Bytes
 		}
-		done, err = s.cfg.Uploads.CompleteUpload(ctx, r.Upload, v, r.Condition)
-		return err
+		return s.inQuota(ctx, b, r.Key, v.Bytes, r.Condition, func(c metadata.Condition) (err error) {
+			done, err = s.cfg.Uploads.CompleteUpload(ctx, r.Upload, v, c)
+			s.describe(&done, b, true)
+			return err
+		})
 	})
 	return done, err
 }
@@ -100,7 +130,10 @@ func (s *Store) FinishedUpload(ctx context.Context, bucket, key string, id metad
 		f, err = s.cfg.Uploads.Finished(ctx, ref)
 		return err
 	})
-	return metadata.Version{Bucket: f.Bucket, Key: f.Key, ID: metadata.NullVersion, Modified: f.Modified,
+	if f.Version == "" {
+		f.Version = metadata.NullVersion
+	}
+	return metadata.Version{Bucket: f.Bucket, Key: f.Key, ID: f.Version, Modified: f.Modified,
 		Bytes: f.Bytes, ETag: f.ETag, Checksum: f.Checksum}, err
 }
 

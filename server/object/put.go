@@ -16,32 +16,62 @@ func (s *Store) PutObject(ctx context.Context, r PutRequest) (metadata.Version, 
 	if err != nil {
 		return metadata.Version{}, err
 	}
-	v := metadata.Version{Bucket: b.ID, Key: r.Key, ID: metadata.NullVersion, Bytes: r.Bytes, Attributes: r.Attributes}
+	if err := s.checkClass(r.Attributes.StorageClass); err != nil {
+		return metadata.Version{}, err
+	}
+	v := metadata.Version{Bucket: b.ID, Key: r.Key, ID: metadata.NullVersion, Bytes: r.Bytes, Attributes: r.Attributes,
+		Tags: r.Tags, Lock: r.Lock}
+	x, err := s.newSealer(sealing(b, r.Seal))
+	if err != nil {
+		return metadata.Version{}, err
+	}
+	body, size, err := x.encrypt(r.Body, r.Bytes)
+	if err != nil {
+		return metadata.Version{}, err
+	}
 	var blob *metadata.Blob
 	if r.Bytes <= metadata.MaxInlineBytes {
-		v.Inline, err = readInline(r.Body, r.Bytes)
+		v.Inline, err = readInline(body, size)
 	} else {
-		blob, err = s.writeBlob(ctx, s.cfg.Versions.PartitionOf(b.ID, r.Key), r.Body, r.Bytes)
+		blob, err = s.writeBlob(ctx, s.cfg.Versions.PartitionOf(b.ID, r.Key), r.Attributes.StorageClass, body, size)
 	}
 	if err != nil {
 		return metadata.Version{}, err
 	}
-	sums := r.Body.Sums()
-	v.ETag, v.Checksum = sums.MD5, sums.Checksum
+	sealed, err := x.seal(blob)
+	if err == nil {
+		v.ETag, err = x.etag(r.Body.Sums())
+	}
+	if err != nil {
+		s.discardIf(blob)
+		return metadata.Version{}, err
+	}
+	v.Checksum = r.Body.Sums().Checksum
+	if blob != nil || sealed != nil {
+		v.Parts = []metadata.Part{{Bytes: r.Bytes, Blob: blob, Seal: sealed}}
+	}
+	at := b
 	if blob != nil {
-		v.Parts = []metadata.Part{{Bytes: r.Bytes, Blob: blob}}
+		// Its bytes came as slowly as the client liked; that a bucket is gone is
+		// remembered for a day, not for good.
+		if at, err = s.cfg.Buckets.GetBucket(ctx, r.Bucket); err != nil {
+			s.abandon(blob, err)
+			return metadata.Version{}, err
+		}
 	}
 	var done metadata.Version
-	err = s.within(ctx, b, func(now metadata.Bucket) error {
+	err = s.within(ctx, at, func(now metadata.Bucket) error {
 		if blob != nil && now.ID != b.ID {
 			// The bytes lie in a blob of the old bucket's partition, and the body is
 			// spent: the client has to send them again.
 			return fmt.Errorf("%w: bucket %s was made again a moment ago", metadata.ErrUnavailable, b.Name)
 		}
 		v.Bucket = now.ID
-		var err error
-		done, err = s.cfg.Versions.PutVersion(ctx, v, r.Condition)
-		return err
+		return s.inQuota(ctx, now, v.Key, v.Bytes, r.Condition, func(c metadata.Condition) (err error) {
+			done, err = s.cfg.Versions.PutVersion(ctx, v, c)
+			s.describe(&done, now, true)
+			return err
+		})
 	})
 	if err != nil {
 		s.abandon(blob, err)
@@ -57,6 +87,13 @@ func readInline(body io.Reader, size int64) ([]byte, error) {
 		return nil, err
 	}
 	return buf, readEnd(body)
+}
+
+// discardIf is discard for a blob that may not be there.
+func (s *Store) discardIf(blob *metadata.Blob) {
+	if blob != nil {
+		s.discard(blob)
+	}
 }
 
 // abandon removes the shards of a blob whose commit certainly did not happen.

@@ -5,7 +5,7 @@ import (
 	"slices"
 
 	"bivalve/cluster"
-	"bivalve/erasure"
+	"bivalve/metadata"
 )
 
 // halves counts the shards of one chunk by the two zones of its placement
@@ -15,8 +15,17 @@ type halves [2]int
 // durable is the quorum rule of a write, and the only place where it is stated:
 // every zone that is up holds at least k shards, so that it alone can rebuild
 // the chunk; and k+m are written in all, so that what is left can lose m more.
+// Class lean promises no more than the first, class onezone the loss of disks: it
+// is acknowledged with one to spare, the second follows.
 // down is the agreed fact about each zone, never a failed call of our own.
-func durable(g erasure.Geometry, written halves, down [2]bool) bool {
+func durable(p metadata.Profile, written halves, down [2]bool) bool {
+	g := geometryOf(p)
+	switch p.Class {
+	case metadata.ClassOneZone:
+		return written[0] > g.K
+	case metadata.ClassLean:
+		g.M = 0
+	}
 	if written[0]+written[1] < g.PerZone() {
 		return false
 	}
@@ -26,11 +35,6 @@ func durable(g erasure.Geometry, written halves, down [2]bool) bool {
 		}
 	}
 	return true
-}
-
-// atRisk tells for each zone whether losing it would lose the chunk.
-func atRisk(g erasure.Geometry, written halves) [2]bool {
-	return [2]bool{written[1] < g.K, written[0] < g.K}
 }
 
 // QuorumError says how a chunk fell short.

@@ -2,10 +2,12 @@ package object
 
 import (
 	"errors"
+	"slices"
 	"testing"
 
 	"bivalve/cluster"
 	"bivalve/erasure"
+	"bivalve/metadata"
 )
 
 func TestDurable(t *testing.T) {
@@ -39,7 +41,7 @@ func TestDurable(t *testing.T) {
 		{erasure.Geometry{K: 4, M: 1}, halves{1, 4}, first, true},
 		{erasure.Geometry{K: 4, M: 1}, halves{0, 4}, first, false},
 	} {
-		if got := durable(c.geo, c.written, c.down); got != c.want {
+		if got := durable(standard(c.geo), c.written, c.down); got != c.want {
 			t.Errorf("durable(%+v, %v, %v) = %v", c.geo, c.written, c.down, got)
 		}
 	}
@@ -54,11 +56,11 @@ func TestDurableMeansSafe(t *testing.T) {
 			for a := range g.PerZone() + 1 {
 				for b := range g.PerZone() + 1 {
 					risk := atRisk(g, halves{a, b})
-					if durable(g, halves{a, b}, [2]bool{}) && (risk[0] || risk[1]) {
+					if durable(standard(g), halves{a, b}, [2]bool{}) && (risk[0] || risk[1]) {
 						t.Errorf("%+v: %d and %d shards are called durable and are at risk", g, a, b)
 					}
 					for z, down := range [2][2]bool{{true, false}, {false, true}} {
-						if durable(g, halves{a, b}, down) && a+b < g.K {
+						if durable(standard(g), halves{a, b}, down) && a+b < g.K {
 							t.Errorf("%+v: %d and %d shards do not decode with zone %d down", g, a, b, z)
 						}
 					}
@@ -68,6 +70,17 @@ func TestDurableMeansSafe(t *testing.T) {
 	}
 }
 
+// atRisk is what a blob of one chunk says of its zones, written so.
+func atRisk(g erasure.Geometry, written halves) [2]bool {
+	b := metadata.Blob{Bytes: 1, Profile: metadata.Profile{K: uint8(g.K), M: uint8(g.M)}}
+	has := (1<<written[0] - 1) | (1<<written[1]-1)<<g.PerZone()
+	if missing := uint64(g.All()) &^ uint64(has); missing != 0 {
+		b.Notes = []metadata.ChunkNote{{Missing: missing, Zones: []string{"a", "b"}}}
+	}
+	b.Assess()
+	return [2]bool{slices.Contains(b.AtRisk, "a"), slices.Contains(b.AtRisk, "b")}
+}
+
 func TestAtRisk(t *testing.T) {
 	g := erasure.Geometry{K: 2, M: 1}
 	for written, want := range map[halves][2]bool{
@@ -75,6 +88,16 @@ func TestAtRisk(t *testing.T) {
 	} {
 		if got := atRisk(g, written); got != want {
 			t.Errorf("atRisk(%v) = %v, want %v", written, got, want)
+		}
+	}
+}
+
+// The chunks that are counted are those that are cut.
+func TestChunkBytes(t *testing.T) {
+	b := metadata.Blob{Bytes: 2*erasure.ChunkBytes + 5, Profile: metadata.Profile{K: 4, M: 1}}
+	for c := range chunks(b.Bytes) {
+		if want := (erasure.Geometry{K: 4, M: 1}).ShardBytes(chunkBytes(b.Bytes, c)); b.ShardBytes(c) != int64(want) {
+			t.Errorf("chunk %d: shards of %d bytes, want %d", c, b.ShardBytes(c), want)
 		}
 	}
 }

@@ -165,9 +165,6 @@ func TestHedge(t *testing.T) {
 			r := newRig(t, geo)
 			data := pattern(chunk, 8)
 			v := r.putInto(zoneA, data)
-			for range 20 * hedgeBurst {
-				r.latency.chunk()
-			}
 			slow := r.of(v, 0)[0]
 			var late atomic.Bool
 			r.shards.setHook(func(ctx context.Context, c call) (bool, error) {
@@ -202,6 +199,7 @@ func TestHedgesAreFew(t *testing.T) {
 		r := newRig(t, geo)
 		data := pattern(100_000, 8)
 		v := r.putInto(zoneA, data)
+		r.noHedges()
 		r.shards.setHook(func(context.Context, call) (bool, error) { time.Sleep(time.Second); return true, nil })
 		for range 100 {
 			r.check(v, data, 0, v.Bytes)

@@ -19,7 +19,28 @@ type PutRequest struct {
 	Bytes       int64
 	Body        Body
 	Attributes  metadata.Attributes
+	Tags        map[string]string
+	Lock        metadata.Lock
 	Condition   metadata.Condition
+	Seal        metadata.SealWith
+}
+
+// DeleteRequest removes an object, or with Version that version for good. Bypass
+// is of governance.
+type DeleteRequest struct {
+	Bucket, Key, Version string
+	Condition            metadata.Condition
+	Bypass               bool
+}
+
+// AmendRequest changes what is said about a version; "" is the current one.
+type AmendRequest struct {
+	Bucket, Key, Version string
+	SetTags              bool
+	Tags                 map[string]string
+	Retention            *metadata.Lock // its Hold is not looked at
+	Hold                 *bool
+	Bypass               bool
 }
 
 // BucketQuery is one page of buckets whose names have Prefix and come after After.
@@ -34,6 +55,24 @@ type ListRequest struct {
 	Limit                            int
 }
 
+// VersionQuery is one page of versions, by key, then the newest first. It goes on
+// behind the version of AfterKey that was committed at AfterTime; with AfterTime 0
+// all of AfterKey is passed; a negative one means where the null version is.
+type VersionQuery struct {
+	Bucket, Prefix, Delimiter, AfterKey string
+	AfterTime                           int64
+	Limit                               int // 1..1000, counts versions and prefixes together
+}
+
+// VersionPage has the last entry in Next* when More.
+type VersionPage struct {
+	Versions             []metadata.ObjectSummary
+	Prefixes             []string
+	More                 bool
+	NextKey, NextVersion string
+	NextTime             int64
+}
+
 // ListPage has Objects and Prefixes each in byte order; Next is the last entry.
 type ListPage struct {
 	Objects  []metadata.ObjectSummary
@@ -46,7 +85,10 @@ type ListPage struct {
 type CreateUploadRequest struct {
 	Bucket, Key                     string
 	Attributes                      metadata.Attributes
+	Tags                            map[string]string
+	Lock                            metadata.Lock
 	ChecksumAlgorithm, ChecksumType string
+	Seal                            metadata.SealWith
 }
 
 // PutPartRequest stores one part; one of the same number is replaced.
@@ -56,6 +98,7 @@ type PutPartRequest struct {
 	Number      int
 	Bytes       int64
 	Body        Body
+	ClientKey   []byte // of an upload that is encrypted with a key of the client
 }
 
 // CompleteRequest turns parts into an object; the commit proves them unchanged.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -14,13 +15,14 @@ import (
 	"bivalve/cluster"
 	"bivalve/erasure"
 	"bivalve/metadata"
+	"bivalve/metadata/catalog/catalogtest"
 	"bivalve/metadata/replica"
 )
 
 // absent: the key has no version, and no shard lies anywhere but those of keep.
 func (r *rig) absent(key string, shards int) {
 	r.t.Helper()
-	if _, err := r.HeadObject(r.t.Context(), "bucket", key); !errors.Is(err, metadata.ErrNoSuchKey) {
+	if _, err := r.HeadObject(r.t.Context(), "bucket", key, ""); !errors.Is(err, metadata.ErrNoSuchKey) {
 		r.t.Errorf("head of %s: %v", key, err)
 	}
 	r.cleaning.Wait()
@@ -64,7 +66,7 @@ func TestPutWithZoneAgreedDown(t *testing.T) {
 					}
 				}
 				r.check(v, data, 0, v.Bytes)
-				stats, err := r.catalog.Stats(t.Context())
+				stats, err := catalogtest.Stats(t.Context(), r.catalog)
 				if err != nil || stats.UnderProtected != 1 || stats.AtRisk[string(other)] != 1 || stats.AtRisk[string(z)] != 0 {
 					t.Errorf("%+v, %v", stats, err)
 				}
@@ -93,6 +95,36 @@ func TestPutWaitsForTheFact(t *testing.T) {
 			t.Errorf("%+v", b)
 		}
 		r.check(v, data, 0, v.Bytes)
+	})
+}
+
+// TestPutIntoACut: calls into the other zone hang, as they do when packets vanish,
+// and then the node finds that it has no majority. It says so, and soon.
+func TestPutIntoACut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, erasure.Geometry{K: 2, M: 1})
+		r.shards.setHook(func(ctx context.Context, c call) (bool, error) {
+			if r.region.zoneOf[c.node] == zoneB {
+				<-ctx.Done()
+				return false, context.Cause(ctx)
+			}
+			return true, nil
+		})
+		time.AfterFunc(time.Second, func() {
+			r.region.mu.Lock()
+			defer r.region.mu.Unlock()
+			r.region.stranded = errors.New("no majority")
+			r.region.suspect["b0"], r.region.suspect["b1"], r.region.suspect["b2"] = true, true, true
+		})
+		began := time.Now()
+		_, err := r.put("k", pattern(chunk, 4))
+		if !errors.Is(err, ErrNoQuorum) {
+			t.Errorf("%v", err)
+		}
+		if took := time.Since(began); took > 2*time.Second {
+			t.Errorf("gave up after %v", took)
+		}
+		r.absent("k", 0)
 	})
 }
 
@@ -229,8 +261,8 @@ func TestFullDisks(t *testing.T) {
 	})
 }
 
-// TestStragglers: a slow disk gets a grace, then counts as missing; its call is
-// over before the buffer is used again.
+// TestStragglers: a slow disk gets a grace, then counts as missing; its call goes on
+// for a while and keeps its own memory.
 func TestStragglers(t *testing.T) {
 	for _, c := range []struct {
 		delay, took time.Duration
@@ -299,6 +331,43 @@ func TestWrongEpoch(t *testing.T) {
 					t.Errorf("%s is not where the new layout says", s.key)
 				}
 			}
+		}
+		r.check(v, data, 0, v.Bytes)
+	})
+}
+
+// TestLayoutInGrace: a new layout that comes while a durable chunk waits for its last
+// shard leaves it nothing; it is acknowledged once it is durable again.
+func TestLayoutInGrace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, erasure.Geometry{K: 2, M: 1})
+		next := *r.region.Layout() // every shard on another disk of its zone
+		next.Epoch, next.Groups = 2, slices.Clone(next.Groups)
+		for pg, g := range next.Groups {
+			next.Groups[pg] = []uint16{g[1], g[2], g[0], g[4], g[5], g[3]}
+		}
+		began := time.Now()
+		r.shards.setHook(func(ctx context.Context, c call) (bool, error) {
+			d := time.Duration(0)
+			switch {
+			case c.op != opAppend:
+			case r.region.Layout().Epoch == 2:
+				d = time.Until(began.Add(7 * time.Second))
+			case c.node == "b1":
+				d = time.Minute
+			}
+			select {
+			case <-time.After(d):
+				return true, nil
+			case <-ctx.Done():
+				return false, ctx.Err()
+			}
+		})
+		time.AfterFunc(time.Second, func() { r.region.set(func(r *fakeRegion) { r.layout = &next }) })
+		data := pattern(chunk, 6)
+		v := r.mustPut("k", data)
+		if took := time.Since(began); took < 7*time.Second {
+			t.Errorf("acknowledged after %v, when nothing was where it belongs", took)
 		}
 		r.check(v, data, 0, v.Bytes)
 	})
@@ -373,7 +442,7 @@ func TestCommitOutcomes(t *testing.T) {
 	if _, err := r.put("k", data); !errors.Is(err, metadata.ErrUnknownOutcome) {
 		t.Error(err)
 	}
-	v, err := r.HeadObject(t.Context(), "bucket", "k")
+	v, err := r.HeadObject(t.Context(), "bucket", "k", "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -384,7 +453,7 @@ func TestCommitOutcomes(t *testing.T) {
 	if _, err := r.put("k2", data); !errors.Is(err, metadata.ErrUnknownOutcome) {
 		t.Error(err)
 	}
-	if v, err = r.HeadObject(t.Context(), "bucket", "k2"); err != nil {
+	if v, err = r.HeadObject(t.Context(), "bucket", "k2", ""); err != nil {
 		t.Fatal(err)
 	}
 	r.check(v, data, 0, v.Bytes)
@@ -449,4 +518,66 @@ func TestNoLayoutYet(t *testing.T) {
 		t.Error(err)
 	}
 	r.region.set(func(r *fakeRegion) { r.layout = l })
+}
+
+// slowTail brings its last bytes late.
+type slowTail struct {
+	*body
+	left int
+	wait time.Duration
+}
+
+func (s *slowTail) Read(p []byte) (int, error) {
+	if s.left <= 0 {
+		time.Sleep(s.wait)
+		s.wait = 0
+	}
+	n, err := s.body.Read(p)
+	s.left -= n
+	return n, err
+}
+
+// TestZoneFallsInAChunk: what a zone has stored of a chunk when it falls counts as missing,
+// if it is less than k shards, though the upload ends when the zone has long been back: no
+// list of the zone names the chunk but those of these few.
+func TestZoneFallsInAChunk(t *testing.T) {
+	for took := range 3 { // disks of zone b that have stored their shards
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t, erasure.Geometry{K: 2, M: 1})
+			var mu sync.Mutex
+			had := map[cluster.DiskID]bool{}
+			r.shards.setHook(func(_ context.Context, c call) (bool, error) {
+				mu.Lock()
+				defer mu.Unlock()
+				switch {
+				case c.op != opAppend || r.region.zoneOf[c.node] != zoneB || c.key.Chunk > 0:
+				case len(had) < took || had[c.disk]:
+					had[c.disk] = true
+				default:
+					return false, fmt.Errorf("%w: %s", cluster.ErrUnreachable, c.node)
+				}
+				return true, nil
+			})
+			time.AfterFunc(3*time.Second, func() { r.region.agree(zoneB, true) })
+			time.AfterFunc(5*time.Second, func() { r.region.agree(zoneB, false) })
+			data := pattern(2*chunk, 4)
+			v, err := r.PutObject(t.Context(), PutRequest{Bucket: "bucket", Key: "k", Bytes: int64(len(data)),
+				Body: &slowTail{body: newBody(data), left: len(data) - 100, wait: 25 * time.Second}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			b := v.Parts[0].Blob
+			if len(had) != took || len(b.Notes) != 1 || b.Notes[0].Chunk != 0 {
+				t.Fatalf("%d disks stored their shards; %+v", len(had), b.Notes)
+			}
+			for i, s := range r.of(v, 0) {
+				want := s.zone == zoneB && (took < 2 || !had[s.disk.ID])
+				if got := b.Notes[0].Missing>>i&1 == 1; got != want {
+					t.Errorf("%d stored: shard %d in zone %s: missing %v", took, i, s.zone, got)
+				}
+			}
+		})
+	}
 }

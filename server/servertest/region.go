@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"math/rand/v2"
-	"net"
 	"net/http"
 	"path/filepath"
 	"slices"
@@ -24,13 +22,18 @@ import (
 
 // Options of a region; zero means the default in brackets.
 type Options struct {
-	NodesPerZone int             // [3]
-	DisksPerNode int             // [1]
-	Partitions   int             // [2]
-	PGs          int             // [32]
-	Grace        time.Duration   // of garbage [1 s]
-	Profile      cluster.Profile // [the region's own default]
-	Logger       *slog.Logger    // [only what an operator must act on, to the test's log]
+	NodesPerZone int              // [3]
+	DisksPerNode int              // [1]
+	Partitions   int              // [2]
+	PGs          int              // [32]
+	Grace        time.Duration    // of garbage [1 s]
+	Relay        server.RelayMode // [auto: off, since all is on loopback]
+	Replace      time.Duration    // of voters [15 min]
+	LostAfter    time.Duration    // a disk that is away for so long is marked [as in the product]
+	HealRate     server.Size      // [as in the product]
+	Profile      cluster.Profile  // [the region's own default]
+	OrphanAge    time.Duration    // [as in the product]
+	Logger       *slog.Logger     // [only what an operator must act on, to the test's log]
 }
 
 // Zones of the region; WitnessZone holds the witness "w".
@@ -46,14 +49,22 @@ type Region struct {
 	Name    string
 	Secrets *server.Secrets
 
-	t       testing.TB
-	dir     string
-	logger  *slog.Logger
-	members []server.SeedMember
-	http    *http.Client
+	t      testing.TB
+	dir    string
+	logger *slog.Logger
+	http   *http.Client
+
+	grace     time.Duration
+	orphanAge time.Duration
+	slow      delays
+	lines     [2]throttle // from a to b, from b to a
 
 	mu      sync.Mutex
+	members []server.SeedMember // replaced, not changed
 	running map[cluster.NodeID]*running
+	cut     map[[2]cluster.NodeID]bool // from, to
+	skew    map[cluster.NodeID]time.Duration
+	links   map[*link]bool
 }
 
 // running is one life of a node.
@@ -77,7 +88,8 @@ func Start(t testing.TB, o Options) *Region {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelError}))
 	}
-	r := &Region{Name: "test-region", t: t, dir: filepath.Join(t.TempDir(), "region"), logger: o.Logger, running: map[cluster.NodeID]*running{},
+	r := &Region{Name: "test-region", t: t, dir: filepath.Join(t.TempDir(), "region"), logger: o.Logger, grace: o.Grace, orphanAge: o.OrphanAge, running: map[cluster.NodeID]*running{},
+		cut: map[[2]cluster.NodeID]bool{}, skew: map[cluster.NodeID]time.Duration{}, links: map[*link]bool{},
 		http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}, Timeout: time.Minute}}
 	init := server.InitOptions{Dir: r.dir, Name: r.Name, Partitions: o.Partitions, PGs: o.PGs, Profile: o.Profile}
 	addrs := freeAddrs(t, 4*(2*o.NodesPerZone+1))
@@ -91,7 +103,10 @@ func Start(t testing.TB, o Options) *Region {
 		}
 		addrs = addrs[4:]
 		m.Config.Limits = server.Limits{Budget: 64 << 20, Segment: 16 << 20, DiskReserve: 1 << 20}
+		m.Config.Transport.Relay = o.Relay
 		m.Config.GarbageGrace = server.Duration(o.Grace)
+		m.Config.ReplaceVoters = server.Duration(o.Replace)
+		m.Config.Heal = server.Heal{After: server.Duration(o.LostAfter), Rate: o.HealRate}
 		init.Members = append(init.Members, m)
 		r.members = append(r.members, m.SeedMember)
 	}
@@ -120,39 +135,10 @@ func def[T comparable](v *T, d T) {
 	}
 }
 
-// freeAddrs are loopback ports that were free, for TCP and UDP, a moment ago. They
-// lie below the range that the kernel hands out, so that no client's connection
-// takes one while its node is stopped.
-func freeAddrs(t testing.TB, n int) []string {
-	t.Helper()
-	var out []string
-	var held []io.Closer
-	tries := 0
-	for len(out) < n {
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 25_000+rand.IntN(7_000)))
-		if err != nil {
-			if tries++; tries > 1000 {
-				t.Fatal(err)
-			}
-			continue // taken
-		}
-		held = append(held, l)
-		if u, err := net.ListenPacket("udp", l.Addr().String()); err == nil {
-			held, out = append(held, u), append(out, l.Addr().String())
-		}
-	}
-	for _, h := range held {
-		if err := h.Close(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return out
-}
-
 // Nodes lists all nodes, running or not; of a zone if one is given.
 func (r *Region) Nodes(zones ...cluster.Zone) []cluster.NodeID {
 	var out []cluster.NodeID
-	for _, m := range r.members {
+	for _, m := range r.all() {
 		if len(zones) == 0 || slices.Contains(zones, m.Zone) {
 			out = append(out, m.ID)
 		}
@@ -160,11 +146,70 @@ func (r *Region) Nodes(zones ...cluster.Zone) []cluster.NodeID {
 	return out
 }
 
+// Config is the path of a node's configuration.
+func (r *Region) Config(id cluster.NodeID) string {
+	return filepath.Join(r.dir, string(id), "config.yaml")
+}
+
+// TryStart tells why a node does not start; it must not.
+func (r *Region) TryStart(id cluster.NodeID) error {
+	cfg, err := server.LoadConfig(r.Config(id))
+	if err != nil {
+		return err
+	}
+	node, err := server.New(cfg, slog.New(slog.DiscardHandler))
+	if err == nil {
+		err = node.Close()
+	}
+	return err
+}
+
 // Data is the folder of a node's metadata.
 func (r *Region) Data(id cluster.NodeID) string { return filepath.Join(r.dir, string(id), "data") }
 
-func (r *Region) member(id cluster.NodeID) server.SeedMember {
-	for _, m := range r.members {
+// Disk is the directory of a disk of a node, as its configuration names it.
+func (r *Region) Disk(id cluster.NodeID, disk int) string {
+	return filepath.Join(r.dir, string(id), fmt.Sprintf("disk%d", disk))
+}
+
+func (r *Region) all() []server.SeedMember {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.members
+}
+
+// Join adds a storage node to the region through another one, makes its folder,
+// starts it and waits until it is ready.
+func (r *Region) Join(id cluster.NodeID, z cluster.Zone, by cluster.NodeID, disks int) {
+	r.t.Helper()
+	addrs := freeAddrs(r.t, 4)
+	m := server.SeedMember{ID: id, Zone: z, Addr: addrs[0], Gossip: addrs[1], Admin: addrs[2], S3: addrs[3]}
+	r.Until(fmt.Sprintf("%s is a member", id), func(ctx context.Context) error {
+		joined, err := r.Node(by).AddNode(ctx, m)
+		if err == nil {
+			m = *joined
+		}
+		return err
+	})
+	f := server.NodeFolder{Out: filepath.Join(r.dir, string(id)), CA: filepath.Join(r.dir, "ca"), Like: filepath.Join(r.dir, string(by)), Member: m}
+	for d := range disks {
+		f.Config.Disks = append(f.Config.Disks, fmt.Sprintf("disk%d", d))
+	}
+	f.Config.Limits = server.Limits{Budget: 64 << 20, Segment: 16 << 20, DiskReserve: 1 << 20}
+	f.Config.GarbageGrace = server.Duration(r.grace)
+	if err := f.Write(); err != nil {
+		r.t.Fatal(err)
+	}
+	r.mu.Lock()
+	r.members = append(slices.Clone(r.members), m)
+	r.mu.Unlock()
+	r.start(id)
+	r.WaitReady(id)
+}
+
+// Member is a node as the region knows it, with its addresses.
+func (r *Region) Member(id cluster.NodeID) server.SeedMember {
+	for _, m := range r.all() {
 		if m.ID == id {
 			return m
 		}
@@ -191,6 +236,8 @@ func (r *Region) start(id cluster.NodeID) {
 		r.t.Fatal(err)
 	}
 	cfg.Drain = server.Duration(5 * time.Second)
+	cfg.Faults = r.faults(id)
+	cfg.OrphanAge = server.Duration(r.orphanAge)
 	node, err := server.New(cfg, r.logger)
 	if err != nil {
 		r.t.Fatal(err)
@@ -302,7 +349,7 @@ func (r *Region) Do(ctx context.Context, id cluster.NodeID, method, path string,
 	if body != nil {
 		reader = body
 	}
-	req, err := http.NewRequestWithContext(ctx, method, "http://"+r.member(id).S3+path, reader)
+	req, err := http.NewRequestWithContext(ctx, method, "http://"+r.Member(id).S3+path, reader)
 	if err != nil {
 		return nil, err
 	}

@@ -10,8 +10,14 @@
 //	scrub.go    verifies every shard of every local disk once in a period
 //	            (scrub_walk.go one disk, scrub_state.go what outlives a restart)
 //	mend.go     heals damaged shards where they lie (rebuild.go one shard)
-//	restore.go  gives a disk back the shards that it has lost (restore_compare.go
-//	            one placement group)
+//	restore.go  gives a disk back the shards that it has lost (compare.go one
+//	            placement group, owners.go whose lists tell what belongs there)
+//	move.go     fills what a new layout gives to a disk, the same way; letgo.go removes
+//	            what it takes away
+//	absent.go   marks what a disk that stays away takes with it (leader of the root
+//	            group)
+//	heal.go     has missing shards rebuilt, the most endangered first (leader of each
+//	            partition); heal_chunk.go rebuilds those of one chunk in one zone
 //
 // Laws that live here: L3 (the index first, the shards later), L6 (the code that
 // finishes interrupted work is the code that does it), L7 (no shard is rebuilt from

@@ -17,6 +17,7 @@ import (
 	"bivalve/cluster/disk"
 	"bivalve/cluster/placement"
 	"bivalve/erasure"
+	"bivalve/metadata"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -25,6 +26,7 @@ import (
 type mendRegion struct {
 	layout *cluster.Layout
 	mender *Mender
+	marks  *marked
 	metric *prometheus.Registry
 
 	mu      sync.Mutex
@@ -33,6 +35,9 @@ type mendRegion struct {
 	dead    map[cluster.DiskID]bool
 	reports []string
 	reads   []cluster.ShardKey
+	listed  map[cluster.DiskID]int  // how often a disk was asked for a page
+	lost    map[cluster.DiskID]bool // disks that know of a loss
+	counts  fakeCounts
 }
 
 // mendDisk keeps shards, and remembers which are damaged.
@@ -123,7 +128,8 @@ func (r *mendRegion) Damaged(id cluster.DiskID, key cluster.ShardKey, err error)
 // mender runs on the node of the first disk of zone a.
 func newMendRegion(t *testing.T, p cluster.Profile) *mendRegion {
 	t.Helper()
-	r := &mendRegion{disks: map[cluster.DiskID]*mendDisk{}, dead: map[cluster.DiskID]bool{}, metric: prometheus.NewRegistry()}
+	r := &mendRegion{disks: map[cluster.DiskID]*mendDisk{}, dead: map[cluster.DiskID]bool{}, listed: map[cluster.DiskID]int{}, lost: map[cluster.DiskID]bool{}, metric: prometheus.NewRegistry(),
+		marks: &marked{held: map[cluster.BlobID]metadata.BlobState{}, bits: map[cluster.ShardKey]uint64{}}}
 	var members []cluster.Member
 	for _, z := range zones {
 		for n := range p.PerZone() {

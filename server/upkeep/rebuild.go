@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"bivalve/cluster"
 	"bivalve/cluster/disk"
@@ -12,12 +13,13 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// repair is the rebuilding of one shard.
+// repair is the rebuilding of one shard, or of several of one chunk.
 type repair struct {
 	m      *Mender
 	layout *cluster.Layout
 	geo    erasure.Geometry
-	shard  disk.DamagedShard
+	shard  disk.DamagedShard // its index counts for no more than skip says
+	skip   erasure.ShardSet  // not to be read
 
 	shards [][]byte // by index: whole and verified, or nil
 	got    int
@@ -41,7 +43,8 @@ func (m *Mender) mend(ctx context.Context, d MendDisk, s disk.DamagedShard) erro
 // rebuild makes a shard out of k others. All shards of a chunk have the same
 // length, so no metadata is asked.
 func (m *Mender) rebuild(ctx context.Context, s disk.DamagedShard) (cluster.Shard, error) {
-	r := &repair{m: m, layout: m.cfg.Layout(), geo: erasure.Geometry{K: int(s.Profile.K), M: int(s.Profile.M)}, shard: s}
+	r := &repair{m: m, layout: m.cfg.Layout(), geo: erasure.Geometry{K: int(s.Profile.K), M: s.Profile.Extra()}, shard: s,
+		skip: erasure.SetOf(erasure.ShardIndex(s.Key.Index))}
 	if err := r.check(); err != nil {
 		return cluster.Shard{}, err
 	}
@@ -72,7 +75,7 @@ func (r *repair) check() error {
 		return fmt.Errorf("%w: the region has no layout yet", cluster.ErrUnreachable)
 	case r.geo.Validate() != nil:
 		return fmt.Errorf("%w: profile %+v", cluster.ErrInvalid, s.Profile)
-	case pg >= len(r.layout.Groups) || len(r.layout.Groups[pg]) < r.geo.Shards() || int(s.Key.Index) >= r.geo.Shards():
+	case pg >= len(r.layout.Groups) || len(r.layout.Groups[pg]) < r.geo.Shards() || !s.Profile.Takes(s.Key.Index):
 		return fmt.Errorf("%w: the layout has no place for %s of profile %+v", cluster.ErrInvalid, s.Key, s.Profile)
 	case s.Bytes < 1 || s.Bytes > cluster.MaxShardBytes:
 		return fmt.Errorf("%w: a shard of %d bytes", cluster.ErrInvalid, s.Bytes)
@@ -93,14 +96,14 @@ func (r *repair) free() {
 func (r *repair) order() []cluster.ShardIndex {
 	var class [4][]cluster.ShardIndex
 	for i := range cluster.ShardIndex(r.geo.Shards()) {
-		if i == r.shard.Key.Index {
+		if r.skip.Has(erasure.ShardIndex(i)) || !r.shard.Profile.Takes(i) {
 			continue
 		}
 		c := 0
 		if !r.own(i) {
 			c = 1
 		}
-		if !r.m.cfg.DiskUp(r.layout.Disk(r.shard.Key.PG, i)) {
+		if !slices.ContainsFunc(r.layout.Holders(r.shard.Key.PG, i), r.m.cfg.DiskUp) {
 			c += 2
 		}
 		class[c] = append(class[c], i)
@@ -148,35 +151,51 @@ func (r *repair) gather(ctx context.Context) error {
 
 var errTooFew = errors.New("cannot be mended now")
 
-// read is one other shard, whole and verified (law L7).
+// read is one other shard, whole and verified (law L7), from its owner or, while
+// its slot is moving, from who held it before.
 func (r *repair) read(ctx context.Context, i cluster.ShardIndex) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, r.m.cfg.ReadTimeout)
-	defer cancel()
-	from := r.layout.Disk(r.shard.Key.PG, i)
 	key := r.shard.Key
 	key.Index = i
-	b := disk.GetBuffer(r.shard.Bytes)
-	got, err := r.m.readOrLeave(ctx, from, key, b)
+	var first error
+	for _, from := range r.layout.Holders(key.PG, i) {
+		b, _, err := r.m.readWhole(ctx, from, key, r.shard.Bytes, r.own(i))
+		if err == nil {
+			return b, nil
+		}
+		if first == nil {
+			first = err
+		}
+	}
+	return nil, first
+}
+
+// readWhole reads a whole shard of so many bytes into a buffer, with its sums, and
+// verifies it. own tells whether it comes from this node's zone.
+func (m *Mender) readWhole(ctx context.Context, from cluster.Disk, key cluster.ShardKey, bytes int, own bool) ([]byte, []uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, m.cfg.ReadTimeout)
+	defer cancel()
+	b := disk.GetBuffer(bytes)
+	got, err := m.readOrLeave(ctx, from, key, b)
 	if err == nil {
 		label := "other"
-		if r.own(i) {
+		if own {
 			label = "own"
 		}
-		r.m.bytes.WithLabelValues(label).Add(float64(got.Bytes))
+		m.bytes.WithLabelValues(label).Add(float64(got.Bytes))
 		if got.Bytes != len(b) || got.ShardBytes != len(b) {
 			err = fmt.Errorf("%w: %d bytes of a shard of %d, want %d", cluster.ErrCorrupt, got.Bytes, got.ShardBytes, len(b))
-		} else if bad, ok := erasure.Verify(b, got.Sums); !ok {
+		} else if bad, ok := verifyShard(b, got.Sums); !ok {
 			err = fmt.Errorf("%w: block %d", cluster.ErrCorrupt, bad)
 		}
 	}
 	if err == nil {
-		return b, nil
+		return b, got.Sums, nil
 	}
 	// b is left to the garbage collector: a disk that hangs may still write to it.
 	if errors.Is(err, cluster.ErrCorrupt) {
-		r.m.cfg.Reports.Damaged(from.ID, key, err)
+		m.cfg.Reports.Damaged(from.ID, key, err)
 	}
-	return nil, fmt.Errorf("disk %s: %s: %w", from.ID, key, err)
+	return nil, nil, fmt.Errorf("disk %s: %s: %w", from.ID, key, err)
 }
 
 // readOrLeave is ReadShard for as long as ctx lasts: a call that a disk which hangs

@@ -40,13 +40,16 @@ type Reclaimer struct {
 	Now        func() time.Time
 }
 
-// What one round takes from one partition, how much of it at a time, and after
-// how many looks an item is tried again whose shards could not all be removed.
+// What one round takes from one partition, how much of it at a time, after how many
+// looks an item is tried again whose shards could not all be removed, and how long the
+// removing of a batch and a call to its partition may take.
 const (
 	reclaimBatch    = 256
 	reclaimMost     = 10_000
 	reclaimParallel = 4
 	reclaimPatience = 10
+	reclaimFor      = 30 * time.Second
+	reclaimCall     = 15 * time.Second
 )
 
 // stuck are the items of one partition that could not be removed, with the time
@@ -91,10 +94,10 @@ func (r *Reclaimer) Run(ctx context.Context) error {
 // round removes up to one batch; more says that a further one may be waiting.
 // Items that are stuck are looked past, so that those behind them are reached.
 func (r *Reclaimer) round(ctx context.Context, g replica.GroupID, wait stuck) (removed int, more bool) {
-	qctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
 	limit := min(len(wait)+reclaimBatch, reclaimMost)
-	items, err := r.Queue.Garbage(qctx, g, r.Now().Add(-r.Grace).UnixNano(), limit)
+	qctx, cancel := context.WithTimeout(ctx, reclaimCall)
+	defer cancel()
+	items, err := r.Queue.Garbage(qctx, g, r.graceBegan().UnixNano(), limit)
 	if err != nil {
 		r.Logger.Debug("garbage could not be listed", "group", g, "err", err)
 		return 0, false
@@ -107,11 +110,14 @@ func (r *Reclaimer) round(ctx context.Context, g replica.GroupID, wait stuck) (r
 	if len(items) == 0 {
 		return 0, false
 	}
-	gone := r.remove(qctx, items, wait)
+	gone := r.remove(ctx, items, wait)
 	if len(gone) == 0 {
 		return 0, more
 	}
-	if err := r.Queue.DropGarbage(qctx, g, gone); err != nil {
+	// A disk that hangs takes all the time of the removing, but none of this.
+	dctx, cancel := context.WithTimeout(ctx, reclaimCall)
+	defer cancel()
+	if err := r.Queue.DropGarbage(dctx, g, gone); err != nil {
 		r.Logger.Debug("removed garbage could not be dropped from its queue", "group", g, "err", err)
 		return 0, false
 	}
@@ -121,6 +127,8 @@ func (r *Reclaimer) round(ctx context.Context, g replica.GroupID, wait stuck) (r
 // remove removes the shards of items and tells which are gone for good; the
 // others wait.
 func (r *Reclaimer) remove(ctx context.Context, items []metadata.Garbage, wait stuck) (gone []metadata.GarbageID) {
+	ctx, cancel := context.WithTimeout(ctx, reclaimFor)
+	defer cancel()
 	var mu sync.Mutex
 	var work errgroup.Group
 	work.SetLimit(reclaimParallel)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -14,6 +15,8 @@ import (
 	"bivalve/cluster"
 	"bivalve/cluster/disk"
 	"bivalve/erasure"
+	"bivalve/metadata"
+	"bivalve/metadata/replica"
 )
 
 // lossy is the home disk after a loss.
@@ -43,17 +46,61 @@ func (d lossy) Append(_ context.Context, shards []cluster.Shard) error {
 	d.r.mu.Lock()
 	defer d.r.mu.Unlock()
 	for _, s := range shards {
+		if old, ok := d.stored[s.Key]; ok && !bytes.Equal(old.Payload, s.Payload) {
+			return cluster.ErrInvalid
+		}
 		s.Payload = slices.Clone(s.Payload)
 		d.stored[s.Key] = s
 	}
 	return nil
 }
 
-func (r *mendRegion) ListShards(_ context.Context, to cluster.NodeID, id cluster.DiskID, pg cluster.PG, after *cluster.ShardKey, limit int) ([]cluster.ShardInfo, error) {
+// marked is partitions that hold the blobs of held, and know which shards are missing.
+type marked struct {
+	mu      sync.Mutex
+	held    map[cluster.BlobID]metadata.BlobState
+	bits    map[cluster.ShardKey]uint64 // by the key of shard 0
+	told    int                         // marks
+	refused error
+}
+
+func (m *marked) MarkShards(_ context.Context, g replica.GroupID, marks []metadata.ShardMark) ([]metadata.BlobState, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.refused != nil {
+		return nil, m.refused
+	}
+	m.told += len(marks)
+	out := make([]metadata.BlobState, len(marks))
+	for i, k := range marks {
+		b := cluster.BlobID(k.Blob)
+		if out[i] = m.held[b]; int(g) != int(b.Partition()) {
+			return nil, fmt.Errorf("blob %s in partition %d", b, g)
+		}
+		if out[i] == metadata.BlobHeld {
+			m.bits[cluster.ShardKey{PG: cluster.PG(k.PG), Blob: b, Chunk: k.Chunk}] |= k.Set
+		}
+	}
+	return out, nil
+}
+
+func (m *marked) MarkNews(_ context.Context, _ replica.GroupID, marks []metadata.ShardMark) ([]bool, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	out := make([]bool, len(marks))
+	for i, k := range marks {
+		b := cluster.BlobID(k.Blob)
+		out[i] = m.held[b] == metadata.BlobHeld && k.Set&^m.bits[cluster.ShardKey{PG: cluster.PG(k.PG), Blob: b, Chunk: k.Chunk}] != 0
+	}
+	return out, m.refused
+}
+
+func (r *mendRegion) ListShards(_ context.Context, to cluster.NodeID, id cluster.DiskID, pg cluster.PG, after *cluster.ShardKey, limit int) (cluster.ShardPage, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.listed[id]++
 	if r.dead[id] {
-		return nil, fmt.Errorf("%w: %s", cluster.ErrUnreachable, to)
+		return cluster.ShardPage{}, fmt.Errorf("%w: %s", cluster.ErrUnreachable, to)
 	}
 	var out []cluster.ShardInfo
 	for k, s := range r.disks[id].stored {
@@ -62,7 +109,7 @@ func (r *mendRegion) ListShards(_ context.Context, to cluster.NodeID, id cluster
 		}
 	}
 	slices.SortFunc(out, func(a, b cluster.ShardInfo) int { return compareChunks(a.Key, b.Key) })
-	return out[:min(len(out), limit)], nil
+	return cluster.ShardPage{Rows: out[:min(len(out), limit)], Whole: !r.lost[id]}, nil
 }
 
 // restoring is a region of which every group holds chunks, and a home disk that
@@ -87,7 +134,8 @@ func restoring(t *testing.T, p cluster.Profile) (*mendRegion, lossy, map[cluster
 	}
 	d := lossy{home, &atomic.Pointer[disk.Loss]{}}
 	d.loss.Store(&disk.Loss{Reason: "lost", Since: time.Now()})
-	re, err := NewRestorer(RestorerConfig{Disks: func() []RestoreDisk { return []RestoreDisk{d} }, Lists: r, Mender: r.mender, Logger: quiet, Now: time.Now})
+	re, err := NewRestorer(RestorerConfig{Disks: func() []RestoreDisk { return []RestoreDisk{d} }, Lists: r, Mender: r.mender,
+		Marks: r.marks, Counts: &r.counts, Partitions: 4, Logger: quiet, Now: time.Now})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -132,6 +180,9 @@ func TestRestore(t *testing.T) {
 			}
 			// With one owner away, what the others know is restored, and the loss stays.
 			away := cluster.DiskID{'b', 0}
+			if p.M > 0 {
+				away = cluster.DiskID{'a', 1} // else the zone needs no word of the other
+			}
 			r.dead[away] = true
 			run(t, re.Run)
 			pass(3 * time.Second)
@@ -190,6 +241,147 @@ func TestRestoreTrustsNobody(t *testing.T) {
 		r.mu.Unlock()
 		if d.Loss() == nil || there || n != len(had)-1 {
 			t.Fatalf("loss %v, there %v, %d of %d shards", d.Loss(), there, n, len(had))
+		}
+	})
+}
+
+// incomplete is lossy whose lists are whole once its note has gone.
+type incomplete struct{ lossy }
+
+func (d incomplete) Restored(l *disk.Loss) error {
+	if d.loss.CompareAndSwap(l, nil) {
+		d.r.mu.Lock()
+		delete(d.r.lost, d.ID())
+		d.r.mu.Unlock()
+	}
+	return nil
+}
+
+// TestRestoreDrained: a disk that has a loss when its slots move away keeps the note of
+// it until none does any more, so that nobody believes its lists.
+func TestRestoreDrained(t *testing.T) {
+	for _, p := range []cluster.Profile{{K: 1}, {K: 2}, {K: 2, M: 1}} {
+		for name, partly := range map[string]bool{"swapped out": false, "partly drained": true} {
+			var d incomplete
+			var mine map[cluster.ShardKey]cluster.Shard // of the slots that it keeps
+			movingAs(t, fmt.Sprintf("%s %v", name, p), p, func(r *moveRegion) {
+				mine = map[cluster.ShardKey]cluster.Shard{}
+				if partly {
+					keepHalf(r, mine)
+				}
+				r.lost[r.old.ID()] = true
+				clear(r.old.stored)
+				// The other zone is away for now, and with m = 1 a disk of the own one.
+				for id := range r.disks {
+					if id[0] == 'b' || p.M > 0 && id == (cluster.DiskID{'a', 1}) {
+						r.dead[id] = true
+					}
+				}
+				for n := range 3 {
+					r.marks.held[cluster.BlobID{byte(n)}] = metadata.BlobHeld
+				}
+				d = incomplete{lossy{r.old.mendDisk, &atomic.Pointer[disk.Loss]{}}}
+				d.loss.Store(&disk.Loss{Reason: "lost", Since: time.Now()})
+			}, func(t *testing.T, r *moveRegion) {
+				r.mender.cfg.Layout = r.layoutNow
+				re, err := NewRestorer(RestorerConfig{Disks: func() []RestoreDisk { return []RestoreDisk{d} }, Lists: r, Mender: r.mender,
+					Marks: r.marks, Counts: &r.counts, Partitions: 4, Logger: quiet, Now: time.Now})
+				if err != nil {
+					t.Fatal(err)
+				}
+				re.cfg.Partitions = 1 << 10 // the blobs' ids name some of those
+				run(t, re.Run)
+				pass(2 * time.Minute)
+				if moved, of, _, _ := r.count(); d.Loss() == nil || moved != 0 {
+					t.Fatalf("loss %v; %d of %d slots are reported as moved", d.Loss(), moved, of)
+				}
+				r.marks.mu.Lock()
+				marked, want := len(r.marks.bits), 0
+				r.marks.mu.Unlock()
+				for _, had := range []map[cluster.ShardKey]cluster.Shard{r.had, mine} {
+					for k := range had {
+						if k.Blob.Partition() > 0 { // else nobody knows the blob
+							want++
+						}
+					}
+				}
+				if p.K > 1 && (marked != want || want == 0) {
+					t.Errorf("%d shards are counted as missing, want %d", marked, want)
+				}
+				r.mendRegion.mu.Lock()
+				clear(r.dead)
+				r.mendRegion.mu.Unlock()
+				pass(2 * time.Minute)
+				moved, of, _, _ := r.count()
+				if moved != of || d.Loss() == nil {
+					t.Errorf("%d of %d slots moved; loss %v before that is agreed", moved, of, d.Loss())
+				}
+				r.hasAll(t)
+				told := func() int {
+					r.marks.mu.Lock()
+					defer r.marks.mu.Unlock()
+					return r.marks.told
+				}
+				before := told()
+				pass(5 * time.Minute)
+				if n := told() - before; n != 0 {
+					t.Errorf("%d shards were marked again that their owners have", n)
+				}
+				r.agree(false)
+				pass(time.Minute)
+				if d.Loss() != nil || len(r.old.stored) != len(mine) {
+					t.Errorf("loss %v; %d of %d shards", d.Loss(), len(r.old.stored), len(mine))
+				}
+			})
+		}
+	}
+}
+
+// keepHalf leaves the old disk every other of its slots, and gives their shards to mine.
+func keepHalf(r *moveRegion, mine map[cluster.ShardKey]cluster.Shard) {
+	next := *r.now
+	next.Groups = slices.Clone(next.Groups)
+	next.Disks = append(slices.Clone(next.Disks), cluster.Disk{ID: r.old.ID(), Node: "a0", Weight: 1})
+	n := 0
+	next.Moving = slices.DeleteFunc(slices.Clone(next.Moving), func(mv cluster.Moving) bool {
+		if n++; n%2 == 0 {
+			return false
+		}
+		next.Groups[mv.Slot.PG] = slices.Clone(next.Groups[mv.Slot.PG])
+		next.Groups[mv.Slot.PG][mv.Slot.Index] = uint16(len(next.Disks) - 1)
+		for k, s := range r.had {
+			if k.PG == mv.Slot.PG && k.Index == mv.Slot.Index {
+				mine[k] = s
+				delete(r.had, k)
+			}
+		}
+		return true
+	})
+	r.layout, r.now = &next, &next
+}
+
+// TestRestoreMarksOnlyWhatIsLacking: what the new owner of a slot has is not missing
+// because who held it before has lost it.
+func TestRestoreMarksOnlyWhatIsLacking(t *testing.T) {
+	moving(t, "the new owner has all", func(r *moveRegion) {
+		maps.Copy(r.new.stored, r.had)
+		clear(r.old.stored)
+		r.lost[r.old.ID()] = true
+	}, func(t *testing.T, r *moveRegion) {
+		d := incomplete{lossy{r.old.mendDisk, &atomic.Pointer[disk.Loss]{}}}
+		d.loss.Store(&disk.Loss{Reason: "lost", Since: time.Now()})
+		r.mender.cfg.Layout = r.layoutNow
+		re, err := NewRestorer(RestorerConfig{Disks: func() []RestoreDisk { return []RestoreDisk{d} }, Lists: r, Mender: r.mender,
+			Marks: r.marks, Counts: &r.counts, Partitions: 1 << 10, Logger: quiet, Now: time.Now})
+		if err != nil {
+			t.Fatal(err)
+		}
+		run(t, re.Run)
+		pass(time.Minute)
+		r.marks.mu.Lock()
+		defer r.marks.mu.Unlock()
+		if r.marks.told != 0 {
+			t.Errorf("%d shards were marked", r.marks.told)
 		}
 	})
 }

@@ -170,6 +170,26 @@ func TestScrubSpread(t *testing.T) {
 	}
 }
 
+// TestScrubAfterAWrongClock: a pass that began, or was over, by a clock that was a year
+// ahead does not put the scrub off for a year.
+func TestScrubAfterAWrongClock(t *testing.T) {
+	for _, st := range []scrubState{{Pass: 7, Done: true}, {Pass: 7, PG: 3}} {
+		synctest.Test(t, func(t *testing.T) {
+			d, dir := newScrubDisk(8, 4, 1000), t.TempDir()
+			st.Started = time.Now().AddDate(1, 0, 0)
+			s := scrubber(t, dir, time.Hour, d)
+			if err := saveScrub(s.cfg.Dir, d.id, st); err != nil {
+				t.Fatal(err)
+			}
+			run(t, s.Run)
+			pass(2 * time.Hour)
+			if least, _ := d.counts(); least < 1 {
+				t.Errorf("%+v: a shard was read %d times in two periods", st, least)
+			}
+		})
+	}
+}
+
 // TestScrubIdle: an empty disk costs nothing between passes.
 func TestScrubIdle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -93,6 +93,9 @@ func (w *walker) step(ctx context.Context) time.Duration {
 		return cfg.Every
 	}
 	w.mu.Lock()
+	if now := cfg.Now(); now.Before(w.state.Started) {
+		w.state.Started = now // the clock was ahead then; nothing waits for that time to come
+	}
 	if st := &w.state; st.Pass == 0 || st.Done {
 		if early := st.Started.Add(w.s.spread()).Sub(cfg.Now()); st.Pass > 0 && early > 0 {
 			w.mu.Unlock()
@@ -134,16 +137,7 @@ func (w *walker) step(ctx context.Context) time.Duration {
 // yield is how long to leave a busy disk alone: one that gave less than half of what
 // it gives at its best of late, as many times longer than the page took.
 func (w *walker) yield(bytes int64, took time.Duration) time.Duration {
-	if bytes == 0 || took <= 0 {
-		return 0
-	}
-	speed := float64(bytes) / took.Seconds()
-	w.best = max(w.best*0.99, speed)
-	slower := min(scrubYieldMost, w.best/speed)
-	if slower < 2 {
-		return 0
-	}
-	return time.Duration(slower * float64(took))
+	return restAfter(&w.best, bytes, took)
 }
 
 // advance moves the pass on; mu is held.

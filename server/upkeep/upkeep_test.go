@@ -132,7 +132,7 @@ func judged(t *testing.T, name string, leader RootLeader, body func(t *testing.T
 		synctest.Test(t, func(t *testing.T) {
 			f := newFacts(t)
 			j := &ZoneJudge{Facts: f, Leader: leader, Logger: quiet, Every: 100 * time.Millisecond,
-				DownAfter: 200 * time.Millisecond, UpAfter: time.Second, Warm: 10 * time.Second, Now: time.Now}
+				DownAfter: 200 * time.Millisecond, UpAfter: time.Second, Warm: 10 * time.Second, Calm: time.Minute, MaxUpAfter: 3 * time.Second, Now: time.Now}
 			run(t, j.Run)
 			body(t, f, func(d time.Duration, want ...string) {
 				t.Helper()
@@ -172,6 +172,22 @@ func TestZoneJudge(t *testing.T) {
 			after(150 * time.Millisecond)
 			f.set(false, "b1", "b2", "b3")
 			after(150 * time.Millisecond)
+		}
+	})
+	judged(t, "a zone that falls again is believed later", yes, func(t *testing.T, f *fakeFacts, after func(time.Duration, ...string)) {
+		after(time.Second)
+		var said []string
+		for i, hold := range []time.Duration{time.Second, 2 * time.Second, 3 * time.Second, 3 * time.Second, time.Second} {
+			if i == 4 {
+				after(2*time.Minute, said...) // a calm time
+			}
+			f.set(true, "b1", "b2", "b3")
+			said = append(said, "b down")
+			after(400*time.Millisecond, said...)
+			f.set(false, "b1", "b2", "b3")
+			after(hold-100*time.Millisecond, said...)
+			said = append(said, "b up")
+			after(300*time.Millisecond, said...)
 		}
 	})
 	judged(t, "never both zones", yes, func(t *testing.T, f *fakeFacts, after func(time.Duration, ...string)) {
@@ -380,7 +396,7 @@ type fakeBlobs struct {
 func (f *fakeBlobs) times(id byte) int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.gone[metadata.BlobID{id}]
+	return f.gone[blobOf(id)]
 }
 
 func (f *fakeBlobs) count() int {
@@ -418,14 +434,14 @@ func TestReclaimer(t *testing.T) {
 		put := func(key string, id byte) {
 			t.Helper()
 			v := metadata.Version{Bucket: b.ID, Key: key, ID: metadata.NullVersion, Bytes: 20_000,
-				Parts: []metadata.Part{{Bytes: 20_000, Blob: &metadata.Blob{ID: metadata.BlobID{id}, Bytes: 20_000, Profile: metadata.Profile{K: 1}}}}}
+				Parts: []metadata.Part{{Bytes: 20_000, Blob: &metadata.Blob{ID: blobOf(id), Bytes: 20_000, Profile: metadata.Profile{K: 1}}}}}
 			if _, err := cat.PutVersion(ctx, v, metadata.Condition{}); err != nil {
 				t.Fatal(err)
 			}
 		}
 		garbage := func() int64 {
 			t.Helper()
-			s, err := cat.Stats(ctx)
+			s, err := catalogtest.Stats(ctx, cat)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -434,10 +450,10 @@ func TestReclaimer(t *testing.T) {
 		put("k", 1)
 		put("k", 2)
 		put("other", 3)
-		if err := cat.DeleteKey(ctx, b.ID, "other", metadata.Condition{}); err != nil {
+		if _, err := cat.DeleteKey(ctx, metadata.DeleteKey{Bucket: b.ID, Key: "other", Condition: metadata.Condition{}}); err != nil {
 			t.Fatal(err)
 		}
-		blobs.stuck[metadata.BlobID{3}] = true
+		blobs.stuck[blobOf(3)] = true
 		failing := false
 		var hook sync.Mutex
 		groups.OnPropose = func(context.Context, replica.GroupID, metadata.CommandKind, metadata.Command) (bool, error) {
@@ -514,6 +530,39 @@ func TestStuckGarbage(t *testing.T) {
 	})
 }
 
+// TestHangingGarbage: what was removed beside an item that hangs leaves the queue.
+func TestHangingGarbage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := &fakeQueue{}
+		blobs := hangingBlobs{&fakeBlobs{gone: map[metadata.BlobID]int{}}, metadata.BlobID{1}}
+		for i := range 10 {
+			q.items = append(q.items, metadata.Garbage{ID: metadata.GarbageID{byte(i)}, Blob: metadata.Blob{ID: metadata.BlobID{byte(i)}}})
+		}
+		run(t, (&Reclaimer{Queue: q, Blobs: blobs, Partitions: 1, Grace: time.Minute, Every: 10 * time.Second, Logger: quiet, Now: time.Now,
+			Leads: func(replica.GroupID) bool { return true }}).Run)
+		pass(5 * time.Minute)
+		if left := q.len(); left != 1 || blobs.count() != 9 || blobs.gone[metadata.BlobID{}] != 1 {
+			t.Errorf("%d items are left of 10, of which one cannot be removed; %s", left, blobs)
+		}
+	})
+}
+
+// hangingBlobs never come to an end with one of them.
+type hangingBlobs struct {
+	*fakeBlobs
+	hangs metadata.BlobID
+}
+
+func (b hangingBlobs) RemoveBlob(ctx context.Context, blob *metadata.Blob) error {
+	if blob.ID == b.hangs {
+		<-ctx.Done()
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return b.fakeBlobs.RemoveBlob(ctx, blob)
+}
+
 type fakeQueue struct {
 	mu    sync.Mutex
 	items []metadata.Garbage
@@ -531,9 +580,17 @@ func (q *fakeQueue) len() int {
 	return len(q.items)
 }
 
-func (q *fakeQueue) DropGarbage(_ context.Context, _ replica.GroupID, ids []metadata.GarbageID) error {
+func (q *fakeQueue) DropGarbage(ctx context.Context, _ replica.GroupID, ids []metadata.GarbageID) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.items = slices.DeleteFunc(q.items, func(g metadata.Garbage) bool { return slices.Contains(ids, g.ID) })
 	return nil
+}
+
+// blobOf is a blob that was minted as the time of a bubble began.
+func blobOf(n byte) metadata.BlobID {
+	return metadata.BlobID(cluster.NewBlobID(1, time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC).UnixMilli(), [8]byte{n}))
 }

@@ -32,6 +32,10 @@ type ZoneJudge struct {
 	// DownAfter and UpAfter are how long the opinion must hold. Gossip itself
 	// takes a second or two to give a node up, so DownAfter is short.
 	DownAfter, UpAfter time.Duration
+	// A zone that goes down again within Calm of coming up was believed too soon:
+	// each time it must hold for twice as long as the last, up to MaxUpAfter, so
+	// that a link that comes and goes does not carry the zone with it.
+	Calm, MaxUpAfter time.Duration
 	// Warm is how long after its start, or after becoming leader, the judge
 	// believes nothing bad of a zone that it has never seen usable.
 	Warm time.Duration
@@ -43,6 +47,18 @@ type opinion struct {
 	usable bool
 	since  time.Time
 	seen   bool // usable at least once since this node leads
+
+	upAfter time.Duration // how long usable must hold; zero is UpAfter
+	rose    time.Time     // when the zone was last declared up
+}
+
+// fell notes that the zone is declared down.
+func (o *opinion) fell(j *ZoneJudge, now time.Time) {
+	if !o.rose.IsZero() && now.Sub(o.rose) < j.Calm {
+		o.upAfter = min(2*max(o.upAfter, j.UpAfter), max(j.UpAfter, j.MaxUpAfter))
+	} else {
+		o.upAfter = 0
+	}
 }
 
 // Run judges until ctx ends.
@@ -78,7 +94,11 @@ func (j *ZoneJudge) look(ctx context.Context, opinions map[cluster.Zone]*opinion
 	for i, z := range l.Zones {
 		o := opinions[z]
 		if o == nil || o.usable != usable[i] {
-			o = &opinion{usable: usable[i], since: now, seen: o != nil && o.seen}
+			next := &opinion{usable: usable[i], since: now}
+			if o != nil {
+				next.seen, next.upAfter, next.rose = o.seen, o.upAfter, o.rose
+			}
+			o = next
 			opinions[z] = o
 		}
 		o.seen = o.seen || usable[i]
@@ -91,13 +111,17 @@ func (j *ZoneJudge) look(ctx context.Context, opinions map[cluster.Zone]*opinion
 				continue
 			}
 			down = true
-		case agreed && usable[i] && held >= j.UpAfter:
+		case agreed && usable[i] && held >= max(o.upAfter, j.UpAfter):
 		default:
 			continue
 		}
 		pctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 		if err := j.Facts.SetZone(pctx, z, down); err != nil {
 			j.Logger.Warn("the state of a zone could not be agreed", "zone", z, "down", down, "err", err)
+		} else if down {
+			o.fell(j, now)
+		} else {
+			o.rose = now
 		}
 		cancel()
 	}

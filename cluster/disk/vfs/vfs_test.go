@@ -217,6 +217,8 @@ func TestInject(t *testing.T) {
 	must(t, fsys.MkdirAll("/"))
 	f, err := fsys.Create("/f")
 	must(t, err)
+	_, err = f.WriteVec([][]byte{{1}}, 0) // what is read below, in whatever order
+	must(t, err)
 	ops := map[Op]func() error{
 		OpWrite:       func() error { _, err := f.WriteVec([][]byte{{1}}, 0); return err },
 		OpRead:        func() error { _, err := f.ReadVec([][]byte{{1}}, 0); return err },

@@ -42,6 +42,7 @@ type Call struct {
 	Name  string
 	Ticks uint64
 	since uint64
+	began time.Time
 }
 
 // Latency is what calls took in the last minute, zero where there were none.
@@ -57,9 +58,9 @@ func (m *Monitor) Around(op vfs.Op, name string, call func() error) error {
 	m.mu.Lock()
 	id := m.next
 	m.next++
-	m.flying[id] = Call{Op: op, Name: name, since: m.tick}
-	m.mu.Unlock()
 	began := m.now()
+	m.flying[id] = Call{Op: op, Name: name, since: m.tick, began: began}
+	m.mu.Unlock()
 	err := call()
 	took := m.now().Sub(began)
 	m.mu.Lock()
@@ -93,14 +94,34 @@ func (m *Monitor) Tick() (oldest Call, any bool) {
 func (m *Monitor) Latency() Latency {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return Latency{m.reads.p99(m.tick), m.syncs.p99(m.tick)}
+	return Latency{p99(m.reads.recent(m.tick, windowTicks)), p99(m.syncs.recent(m.tick, windowTicks))}
+}
+
+// LatencyOf is that of the last ticks, windowTicks at most. Calls that began before
+// the last tick and are still under way count by their age.
+func (m *Monitor) LatencyOf(ticks uint64) Latency {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	reads, syncs := m.reads.recent(m.tick, ticks), m.syncs.recent(m.tick, ticks)
+	for _, c := range m.flying {
+		if c.since == m.tick {
+			continue
+		}
+		switch c.Op {
+		case vfs.OpRead:
+			reads = append(reads, m.now().Sub(c.began))
+		case vfs.OpSyncData, vfs.OpSync:
+			syncs = append(syncs, m.now().Sub(c.began))
+		}
+	}
+	return Latency{p99(reads), p99(syncs)}
 }
 
 // FailedReads counts the reads that gave EIO in the last minute of ticks.
 func (m *Monitor) FailedReads() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return len(m.failed.recent(m.tick))
+	return len(m.failed.recent(m.tick, windowTicks))
 }
 
 // window is a ring of the latest calls.
@@ -123,18 +144,17 @@ func (w *window) add(tick uint64, took time.Duration) {
 	w.at = (w.at + 1) % windowCalls
 }
 
-func (w *window) recent(tick uint64) []time.Duration {
+func (w *window) recent(tick, ticks uint64) []time.Duration {
 	var out []time.Duration
 	for _, c := range w.calls {
-		if tick-c.tick < windowTicks {
+		if tick-c.tick < min(ticks, windowTicks) {
 			out = append(out, c.took)
 		}
 	}
 	return out
 }
 
-func (w *window) p99(tick uint64) time.Duration {
-	took := w.recent(tick)
+func p99(took []time.Duration) time.Duration {
 	if len(took) == 0 {
 		return 0
 	}

@@ -52,3 +52,43 @@ func TestMonitor(t *testing.T) {
 		t.Fatalf("%+v", l)
 	}
 }
+
+// TestLatencyOf: what is long ago does not count, what is under way counts by its age.
+func TestLatencyOf(t *testing.T) {
+	now := time.Unix(0, 0)
+	m := New(func() time.Time { return now })
+	did := func(op vfs.Op, took time.Duration) {
+		t.Helper()
+		if err := m.Around(op, "", func() error { now = now.Add(took); return nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	expect := func(ticks uint64, read, sync time.Duration) {
+		t.Helper()
+		if got := m.LatencyOf(ticks); got != (Latency{read, sync}) {
+			t.Errorf("of %d ticks: %+v", ticks, got)
+		}
+	}
+	did(vfs.OpSyncData, time.Second)
+	for range 5 {
+		m.Tick()
+	}
+	did(vfs.OpRead, time.Millisecond)
+	expect(5, time.Millisecond, 0)
+	expect(6, time.Millisecond, time.Second)
+	err := m.Around(vfs.OpSync, "", func() error {
+		now = now.Add(3 * time.Second)
+		expect(5, time.Millisecond, 0) // younger than a tick
+		m.Tick()
+		expect(5, time.Millisecond, 3*time.Second)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	expect(1000, time.Millisecond, 3*time.Second)
+	for range windowTicks {
+		m.Tick()
+	}
+	expect(1000, 0, 0)
+}

@@ -5,7 +5,9 @@ package catalogtest
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -14,7 +16,22 @@ import (
 	"bivalve/metadata/catalog"
 	"bivalve/metadata/index"
 	"bivalve/metadata/replica"
+
+	"go.etcd.io/bbolt"
 )
+
+// Stats adds up what all partitions of a catalog hold.
+func Stats(ctx context.Context, c *catalog.Catalog) (metadata.Stats, error) {
+	sum := metadata.Stats{AtRisk: map[string]int64{}}
+	for g := 1; g <= c.Partitions(); g++ {
+		s, err := c.GroupStats(ctx, replica.GroupID(g))
+		if err != nil {
+			return sum, err
+		}
+		sum.Add(s)
+	}
+	return sum, nil
+}
 
 // Groups stands for a replica.Router and for the node's own copy of the root
 // group alike. The hooks are set before use.
@@ -100,6 +117,44 @@ func (g *group) apply(data []byte) ([]byte, error) {
 		return nil, err
 	}
 	return out[0], nil
+}
+
+// Flush makes what all groups have applied durable. Whoever fills them with very much
+// does so now and then: the open transaction is made for little.
+func (g *Groups) Flush(t testing.TB) {
+	t.Helper()
+	for _, is := range g.groups {
+		if _, err := is.ix.Flush(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// Rows counts the rows that a table has in all groups.
+func (g *Groups) Rows(t testing.TB, table string) (n int) {
+	t.Helper()
+	for _, is := range g.groups {
+		f, err := os.Create(filepath.Join(t.TempDir(), "state"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = is.ix.StreamSnapshot(f)
+		if err = errors.Join(err, f.Close()); err != nil {
+			t.Fatal(err)
+		}
+		db, err := bbolt.Open(f.Name(), 0o600, &bbolt.Options{ReadOnly: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = db.View(func(tx *bbolt.Tx) error {
+			n += tx.Bucket([]byte(table)).Stats().KeyN
+			return nil
+		})
+		if err = errors.Join(err, db.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return n
 }
 
 // Query reads one group as it is.

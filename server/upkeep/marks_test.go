@@ -1,0 +1,57 @@
+package upkeep
+
+import (
+	"errors"
+	"testing"
+
+	"bivalve/cluster"
+	"bivalve/metadata"
+)
+
+// TestMarkAbsent: only what a disk owns by the layout, and of blobs that are held, is
+// marked.
+func TestMarkAbsent(t *testing.T) {
+	r := newMendRegion(t, cluster.Profile{K: 2, M: 1})
+	l := r.layout
+	blob := cluster.BlobID{0, 1} // of partition 1
+	if blob.Partition() != 1 {
+		t.Fatalf("%s is of partition %d", blob, blob.Partition())
+	}
+	key := cluster.ShardKey{PG: 3, Blob: blob, Chunk: 2, Index: 4}
+	owner, other := l.Disk(3, 4).ID, l.Disk(3, 0).ID
+	moving := *l
+	moving.Moving = []cluster.Moving{{Slot: cluster.Slot{PG: 3, Index: 4}}}
+	refused := errors.New("refused")
+	for name, c := range map[string]struct {
+		layout *cluster.Layout
+		disk   cluster.DiskID
+		state  metadata.BlobState
+		err    error
+		want   bool
+	}{
+		"owned":         {layout: l, disk: owner, state: metadata.BlobHeld, want: true},
+		"no layout":     {disk: owner, state: metadata.BlobHeld},
+		"another disk":  {layout: l, disk: other, state: metadata.BlobHeld},
+		"still moving":  {layout: &moving, disk: owner, state: metadata.BlobHeld},
+		"gone":          {layout: l, disk: owner, state: metadata.BlobGarbage},
+		"not to be had": {layout: l, disk: owner, state: metadata.BlobHeld, err: refused},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r.marks.held[blob], r.marks.refused = c.state, c.err
+			clear(r.marks.bits)
+			got, err := MarkAbsent(t.Context(), r.marks, 4, c.layout, c.disk, key)
+			if got != c.want || !errors.Is(err, c.err) {
+				t.Errorf("%v, %v", got, err)
+			}
+			bits := r.marks.bits[cluster.ShardKey{PG: 3, Blob: blob, Chunk: 2}]
+			if want := map[bool]uint64{true: 1 << 4}[c.want]; bits != want {
+				t.Errorf("marked %b, want %b", bits, want)
+			}
+			told := r.marks.told
+			again, err := MarkAbsent(t.Context(), r.marks, 4, c.layout, c.disk, key)
+			if again || r.marks.told != told || !errors.Is(err, c.err) {
+				t.Errorf("what is known is marked again: %v, %d more marks, %v", again, r.marks.told-told, err)
+			}
+		})
+	}
+}
