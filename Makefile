@@ -39,11 +39,8 @@ checkers: ## leave out syncs and checks on purpose: the tests must notice
 crash: ## SEEDS ends of power, process and sync below a disk; minutes
 	BIVALVE_CRASH_SEEDS=$(SEEDS) $(GO) test -count 1 -run 'TestCrash$$' -timeout 1h -v ./cluster/disk
 
-# Behind many other tests in one process, TestNothingLeaks makes the race detector's own
-# runtime crash (SIGSEGV in its stack depot, go1.26.8); in a process of its own it does not.
 race: ## the same under the race detector, the long simulations shortened
-	$(GO) test -race -short -timeout 20m -skip '^TestNothingLeaks$$' ./...
-	$(GO) test -race -short -timeout 20m -run '^TestNothingLeaks$$' ./server/object
+	$(GO) test -race -short -timeout 20m ./...
 
 lint: ## gofmt, vet, staticcheck, the import rule
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); exit 1; }

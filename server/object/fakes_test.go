@@ -72,6 +72,22 @@ func (f *fakeShards) setHook(h hook) {
 	f.mu.Unlock()
 }
 
+// late waits for d, in a hook: the call takes effect then, or its context ends before. It
+// makes no timer that is due already: in a synctest bubble, receivers from such run the
+// timer themselves, several at a time, all with the one context that the race detector has
+// for a bubble's timers, and it crashes (go1.26, runtime/time.go, maybeRunChan).
+func late(ctx context.Context, d time.Duration) (bool, error) {
+	if d <= 0 {
+		return ctx.Err() == nil, ctx.Err()
+	}
+	select {
+	case <-time.After(d):
+		return true, nil
+	case <-ctx.Done():
+		return false, ctx.Err()
+	}
+}
+
 func (f *fakeShards) enter(ctx context.Context, c call) (bool, error) {
 	f.mu.Lock()
 	f.calls = append(f.calls, c)

@@ -28,10 +28,8 @@ func faulty(rnd func(n int) int) hook {
 		case 1:
 			wait = time.Hour
 		}
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
-			return false, ctx.Err()
+		if ok, err := late(ctx, wait); !ok {
+			return false, err
 		}
 		if rnd(6) == 0 {
 			return rnd(2) == 0, errs[rnd(len(errs))]

@@ -257,12 +257,7 @@ func TestRelayLeavesLaggard(t *testing.T) {
 				if c.node == "b1" && c.op == opAppend {
 					d += lag
 				}
-				select {
-				case <-time.After(d):
-					return true, nil
-				case <-ctx.Done():
-					return false, ctx.Err()
-				}
+				return late(ctx, d)
 			})
 		}
 		slow(0)

@@ -19,12 +19,7 @@ func (r *rig) demote(d cluster.DiskID, took time.Duration) {
 		if c.disk != d {
 			return true, nil
 		}
-		select {
-		case <-time.After(took):
-			return true, nil
-		case <-ctx.Done():
-			return false, ctx.Err()
-		}
+		return late(ctx, took)
 	})
 }
 

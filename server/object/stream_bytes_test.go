@@ -94,11 +94,7 @@ func (r *rig) readAnyhow(v metadata.Version, data []byte, seed uint64) string {
 			case k > 0:
 				return false, errors.New("broken")
 			default:
-				select {
-				case <-time.After(700 * time.Millisecond):
-				case <-ctx.Done():
-					return false, ctx.Err()
-				}
+				return late(ctx, 700*time.Millisecond)
 			}
 			return true, nil
 		})
@@ -113,7 +109,7 @@ func (r *rig) readAnyhow(v metadata.Version, data []byte, seed uint64) string {
 	pause := func() bool {
 		if rnd.IntN(8) == 0 {
 			select {
-			case <-time.After(time.Duration(rnd.IntN(3000)) * time.Millisecond):
+			case <-time.After(time.Duration(1+rnd.IntN(3000)) * time.Millisecond):
 			case <-cut:
 				return false
 			}

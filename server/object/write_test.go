@@ -274,12 +274,7 @@ func TestStragglers(t *testing.T) {
 				if call.node != "b1" || call.op != opAppend {
 					return true, nil
 				}
-				select {
-				case <-time.After(c.delay):
-					return true, nil
-				case <-ctx.Done():
-					return false, ctx.Err()
-				}
+				return late(ctx, c.delay)
 			})
 			began := time.Now()
 			v := r.mustPut("k", pattern(chunk, 1))
@@ -356,12 +351,7 @@ func TestLayoutInGrace(t *testing.T) {
 			case c.node == "b1":
 				d = time.Minute
 			}
-			select {
-			case <-time.After(d):
-				return true, nil
-			case <-ctx.Done():
-				return false, ctx.Err()
-			}
+			return late(ctx, d)
 		})
 		time.AfterFunc(time.Second, func() { r.region.set(func(r *fakeRegion) { r.layout = &next }) })
 		data := pattern(chunk, 6)
