@@ -11,7 +11,8 @@ import (
 )
 
 // retryEvery is how often shards that failed are tried again while a chunk is
-// not durable yet; a change in the region wakes it at once.
+// not durable yet, whatever other shards are under way; a change in the region
+// wakes it at once.
 const retryEvery = 250 * time.Millisecond
 
 // chunkWrite is one chunk on its way to its disks.
@@ -149,8 +150,8 @@ func (c *chunkWrite) run(ctx, calls context.Context) error {
 	s := c.s
 	deadline := time.NewTimer(s.cfg.WriteWait)
 	defer deadline.Stop()
-	stranded := time.NewTicker(retryEvery) // nothing tells of that, and calls into a cut hang
-	defer stranded.Stop()
+	retry := time.NewTicker(retryEvery)
+	defer retry.Stop()
 	changed := s.cfg.Region.Changed()
 	c.sent = time.Now()
 	if err := c.send(calls); err != nil {
@@ -163,15 +164,8 @@ func (c *chunkWrite) run(ctx, calls context.Context) error {
 				return err
 			}
 		}
-		flying := c.flying() != 0
-		if !flying && c.full != 0 && c.full|c.done == c.place.used {
+		if c.flying() == 0 && c.full != 0 && c.full|c.done == c.place.used {
 			return c.short() // waiting makes no room
-		}
-		var retry <-chan time.Time
-		if !flying {
-			t := time.NewTimer(retryEvery)
-			defer t.Stop()
-			retry = t.C
 		}
 		select {
 		case a := <-c.answers:
@@ -189,12 +183,7 @@ func (c *chunkWrite) run(ctx, calls context.Context) error {
 			if err := c.relayGone(calls); err != nil {
 				return err
 			}
-		case <-retry:
-		case <-stranded.C:
-			if s.cfg.Region.Stranded() != nil {
-				return c.short() // it could not be committed either
-			}
-			continue
+		case <-retry.C: // also for what nothing tells of: a cut, in which calls hang
 		case <-deadline.C:
 			return c.short()
 		case <-ctx.Done():

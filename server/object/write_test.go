@@ -232,15 +232,40 @@ func TestAppendDoneButReportedFailed(t *testing.T) {
 		}
 		r.absent("k", 0)
 		var once atomic.Int32
-		r.shards.setHook(func(_ context.Context, c call) (bool, error) {
+		r.shards.setHook(func(ctx context.Context, c call) (bool, error) {
 			if c.op == opAppend && once.Add(1) <= 6 {
-				return true, cluster.ErrUnreachable
+				_, err := late(ctx, 5*time.Millisecond)
+				return true, errors.Join(cluster.ErrUnreachable, err)
 			}
 			return true, nil
 		})
+		began := time.Now()
 		v := r.mustPut("k", pattern(chunk, 4)) // appended again, which does no harm
-		if len(v.Parts[0].Blob.Notes) != 0 {
-			t.Errorf("%+v", v.Parts[0].Blob)
+		if took := time.Since(began); took > time.Second || len(v.Parts[0].Blob.Notes) != 0 {
+			t.Errorf("%v, %+v", took, v.Parts[0].Blob)
+		}
+	})
+}
+
+// TestFailedBesideHung: shards that failed are sent again though another call hangs.
+func TestFailedBesideHung(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, erasure.Geometry{K: 2, M: 1})
+		var failed atomic.Bool
+		r.shards.setHook(func(ctx context.Context, c call) (bool, error) {
+			switch {
+			case c.op != opAppend:
+			case c.node == "b1":
+				return late(ctx, time.Minute)
+			case c.node == "b2" && failed.CompareAndSwap(false, true):
+				return false, cluster.ErrUnreachable
+			}
+			return true, nil
+		})
+		began := time.Now()
+		v := r.mustPut("k", pattern(chunk, 4))
+		if took := time.Since(began); !failed.Load() || took > 5*time.Second || v.Parts[0].Blob.Notes[0].Missing == 0 {
+			t.Errorf("%v, %+v", took, v.Parts[0].Blob)
 		}
 	})
 }
