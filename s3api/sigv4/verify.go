@@ -18,6 +18,7 @@ const (
 	algorithm  = "AWS4-HMAC-SHA256"
 	timeFormat = "20060102T150405Z"
 	maxSkew    = 15 * time.Minute
+	maxSigned  = 128 // headers
 )
 
 // Verifier checks requests. It is safe for concurrent use.
@@ -191,6 +192,9 @@ func (v *Verifier) setScope(c *claim, credential string) error {
 func setSigned(c *claim, list string) error {
 	c.signedList = list
 	c.signed = strings.Split(list, ";")
+	if len(c.signed) > maxSigned { // before they are compared with each other
+		return errors.New("SignedHeaders is too long")
+	}
 	for i, n := range c.signed {
 		if n == "" || n != strings.ToLower(n) {
 			return errors.New("SignedHeaders is malformed")
@@ -200,9 +204,6 @@ func setSigned(c *claim, list string) error {
 				return errors.New("SignedHeaders names a header twice")
 			}
 		}
-	}
-	if len(c.signed) > 128 {
-		return errors.New("SignedHeaders is too long")
 	}
 	return nil
 }
