@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 	"unicode/utf8"
 )
 
@@ -45,6 +44,9 @@ func Parse(doc []byte, root string) (*Node, error) {
 	d := xml.NewDecoder(bytes.NewReader(bytes.TrimPrefix(doc, []byte("\xef\xbb\xbf"))))
 	var top Node // holds the root as its only child
 	stack := []*Node{&top}
+	// The text of the element that is open comes in as many pieces as comments cut it into:
+	// one buffer takes them all, so that the cost follows the document.
+	var text []byte
 	elements, declared := 0, false
 	for {
 		tok, err := d.Token()
@@ -74,13 +76,14 @@ func Parse(doc []byte, root string) (*Node, error) {
 			if here == &top && len(top.Children) > 0 {
 				return nil, malformed("more than one root")
 			}
-			if strings.TrimSpace(here.Text) != "" {
+			if len(bytes.TrimSpace(text)) > 0 {
 				return nil, malformed("text beside elements")
 			}
-			here.Text = ""
+			text = text[:0]
 			here.Children = append(here.Children, Node{Name: t.Name.Local})
 			stack = append(stack, &here.Children[len(here.Children)-1])
 		case xml.EndElement:
+			here.Text, text = string(text), text[:0]
 			stack = stack[:len(stack)-1]
 		case xml.CharData:
 			if len(bytes.TrimSpace(t)) == 0 && (here == &top || len(here.Children) > 0) {
@@ -89,7 +92,7 @@ func Parse(doc []byte, root string) (*Node, error) {
 			if here == &top || len(here.Children) > 0 {
 				return nil, malformed("text beside elements")
 			}
-			here.Text += string(t)
+			text = append(text, t...)
 		}
 	}
 	if len(stack) != 1 || len(top.Children) != 1 || top.Children[0].Name != root {

@@ -3,6 +3,7 @@ package s3xml
 import (
 	"encoding/xml"
 	"net/url"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -55,6 +56,25 @@ func TestDeepNestingIsCheap(t *testing.T) {
 	}
 	if d := time.Since(start); d > 100*time.Millisecond {
 		t.Errorf("took %v", d)
+	}
+}
+
+// Text that comments cut into pieces is not copied once for each of them.
+func TestTextInPiecesIsCheap(t *testing.T) {
+	const pieces = 20_000
+	doc := []byte("<Delete><Key>" + strings.Repeat("a<!---->", pieces) + "</Key></Delete>")
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	n, err := Parse(doc, "Delete")
+	runtime.ReadMemStats(&after)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if key, ok := n.Value("Key"); !ok || key != strings.Repeat("a", pieces) {
+		t.Errorf("%d bytes of text, want %d", len(key), pieces)
+	}
+	if got := after.TotalAlloc - before.TotalAlloc; got > 20<<20 {
+		t.Errorf("%d bytes allocated for a document of %d", got, len(doc))
 	}
 }
 
