@@ -171,6 +171,33 @@ func TestObjectLockInput(t *testing.T) {
 	h.want(h.do("GET", "/plain/x?legal-hold", ""), 400, "InvalidRequest")
 }
 
+// TestRetentionSaidAgain: whoever writes the retention that he has read shortens nothing,
+// though a default retention ends within a millisecond.
+func TestRetentionSaidAgain(t *testing.T) {
+	h := open(t)
+	h.want(h.do("PUT", "/again", "", "X-Amz-Bucket-Object-Lock-Enabled: true"), 200, "")
+	h.want(h.do("PUT", "/again?object-lock", "<ObjectLockConfiguration><ObjectLockEnabled>Enabled</ObjectLockEnabled>"+
+		"<Rule><DefaultRetention><Mode>GOVERNANCE</Mode><Days>1</Days></DefaultRetention></Rule></ObjectLockConfiguration>"), 200, "")
+	retention := func(until string) string {
+		return "<Retention><Mode>GOVERNANCE</Mode><RetainUntilDate>" + until + "</RetainUntilDate></Retention>"
+	}
+	for range 3 {
+		h.want(h.do("PUT", "/again/x", "data"), 200, "")
+		read := h.do("GET", "/again/x?retention", "").element("RetainUntilDate")
+		for range 2 {
+			h.want(h.do("PUT", "/again/x?retention", retention(read)), 200, "")
+			if now := h.do("GET", "/again/x?retention", "").element("RetainUntilDate"); now != read {
+				t.Errorf("%s has become %s", read, now)
+			}
+		}
+		at, err := time.Parse(time.RFC3339Nano, read)
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.want(h.do("PUT", "/again/x?retention", retention(at.Add(-time.Millisecond).Format(time.RFC3339Nano))), 403, "AccessDenied")
+	}
+}
+
 // TestLearned23HoldNeverSet: S3 tells a hold that was lifted from one that never was.
 func TestLearned23HoldNeverSet(t *testing.T) {
 	h := open(t)

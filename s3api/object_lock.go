@@ -49,7 +49,9 @@ func knownMode(m metadata.LockMode) bool { return m == metadata.Governance || m 
 // the date of an object.
 var lastRetention = time.Date(2262, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// retainUntil reads a date that must lie ahead.
+// retainUntil reads a date that must lie ahead. Dates are told in milliseconds, and that
+// of a default retention has more digits: what is read here lasts to the end of its
+// millisecond, so that a client which says again what it was told shortens nothing.
 func (c *call) retainUntil(name, value string) (int64, error) {
 	t, err := time.Parse(time.RFC3339Nano, value)
 	if err != nil {
@@ -62,7 +64,7 @@ func (c *call) retainUntil(name, value string) (int64, error) {
 	if t.After(lastRetention) {
 		return 0, argument(name, value, "The retain until date is too far in the future")
 	}
-	return t.UnixNano(), nil
+	return t.Truncate(time.Millisecond).Add(time.Millisecond - 1).UnixNano(), nil
 }
 
 // setLock tells how a version is protected.
