@@ -153,6 +153,31 @@ func TestLearned21Presigned(t *testing.T) {
 	h.want(get("/auth/x", func(*http.Request) {}), 403, "AccessDenied")
 }
 
+// TestLearned25PresignedChecksum: clients presign the checksum of a body that they do not
+// have yet.
+func TestLearned25PresignedChecksum(t *testing.T) {
+	h := open(t)
+	h.bucket("auth")
+	const empty = "?x-amz-checksum-crc32=AAAAAA%3D%3D&x-amz-sdk-checksum-algorithm=CRC32&x-id=PutObject"
+	put := func(query, body string, headers ...string) answer {
+		r := h.request("PUT", "/auth/x"+query, body, headers...)
+		h.signer.Presign(r, time.Minute)
+		return h.send(r)
+	}
+	h.want(put(empty, "data"), 200, "")
+	if a := h.do("GET", "/auth/x", "", "X-Amz-Checksum-Mode: ENABLED"); a.body != "data" || a.Header.Get("X-Amz-Checksum-Crc32") != "" {
+		t.Errorf("%q %v", a.body, a.Header)
+	}
+	h.want(put(empty, "data", "X-Amz-Checksum-Crc32: "+crc([]byte("data"))), 200, "")
+	h.want(put(empty, "data", "X-Amz-Checksum-Crc32: AAAAAA=="), 400, "BadDigest")
+	id := h.do("POST", "/auth/y?uploads", "").element("UploadId")
+	r := h.request("PUT", "/auth/y"+strings.Replace(empty, "PutObject", "UploadPart", 1)+"&partNumber=1&uploadId="+id, "part")
+	h.signer.Presign(r, time.Minute)
+	h.want(h.send(r), 200, "")
+	// What else stands in the query still counts.
+	h.want(put("?x-amz-meta-a=1&x-amz-storage-class=ICE", "data"), 400, "InvalidStorageClass")
+}
+
 // Every route refuses every request that is not well signed, and the house is
 // not reached. A new route is in the table of routes and so is tested here.
 func TestRoutesNeedAuth(t *testing.T) {

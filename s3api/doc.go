@@ -53,4 +53,6 @@
 //  23. A legal hold that was never set is 404, one that was lifted is OFF.
 //  24. x-amz-bypass-governance-retention on a delete is 400 in a bucket without
 //     object lock, whatever its value.
+//  25. A checksum in the query of a presigned request is signed and counts for nothing;
+//     one in a header counts.
 package s3api

@@ -2,6 +2,7 @@ package s3api
 
 import (
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -48,6 +49,17 @@ func (c *call) checkHeaderSection() error {
 	return nil
 }
 
+// presignOnly are the parameters that are about the signature.
+var presignOnly = map[string]bool{"X-Amz-Algorithm": true, "X-Amz-Credential": true, "X-Amz-Date": true, "X-Amz-Expires": true,
+	"X-Amz-Signedheaders": true, "X-Amz-Signature": true, "X-Amz-Content-Sha256": true}
+
+// digestOfBody tells a parameter that speaks of the checksum of a body. S3 passes over it:
+// whoever presigns has no body yet, and clients put the checksum of an empty one there.
+func digestOfBody(canonical string) bool {
+	return canonical == "X-Amz-Sdk-Checksum-Algorithm" ||
+		slices.ContainsFunc(checksumHeaders, func(h struct{ name, algorithm string }) bool { return h.name == canonical })
+}
+
 // hoist turns the x-amz-* parameters of a presigned request into the headers
 // that they stand for. They are signed, like every parameter.
 func (c *call) hoist() error {
@@ -58,8 +70,8 @@ func (c *call) hoist() error {
 		if len(name) < 6 || !strings.EqualFold(name[:6], "x-amz-") {
 			continue
 		}
-		switch canonical := http.CanonicalHeaderKey(name); canonical {
-		case "X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Date", "X-Amz-Expires", "X-Amz-Signedheaders", "X-Amz-Signature", "X-Amz-Content-Sha256":
+		switch canonical := http.CanonicalHeaderKey(name); {
+		case presignOnly[canonical], digestOfBody(canonical):
 		default:
 			if c.r.Header[canonical] != nil {
 				return argument(name, values[0], "Given both as header and as query parameter")
