@@ -106,6 +106,20 @@ func TestUnsupported(t *testing.T) {
 	h.want(h.do("DELETE", "/uns/x?versionId=", ""), 400, "InvalidArgument")
 }
 
+// TestDeclinedOffer: clients of the Java SDK before 2.30 offer to take an MD5 behind the bytes
+// of every object, and read the object without one if the answer has none.
+func TestDeclinedOffer(t *testing.T) {
+	h := open(t)
+	h.bucket("offers")
+	h.want(h.do("PUT", "/offers/x", "data"), 200, "")
+	a := h.do("GET", "/offers/x", "", "X-Amz-Te: append-md5")
+	h.want(a, 200, "")
+	if a.body != "data" || a.ContentLength != 4 || a.Header.Get("X-Amz-Transfer-Encoding") != "" {
+		t.Errorf("%q %v", a.body, a.Header)
+	}
+	h.want(h.do("PUT", "/offers/x", "new", "X-Amz-Te: append-md5"), 501, "NotImplemented")
+}
+
 func TestConditionalWrites(t *testing.T) {
 	h := open(t)
 	h.bucket("cas")

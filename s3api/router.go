@@ -48,6 +48,9 @@ const (
 	newHeaders  = " acl storage-class tagging" + lockHeaders // what a new object may be given
 	copyHeaders = " copy-source copy-source-if-match copy-source-if-none-match copy-source-if-modified-since copy-source-if-unmodified-since source-expected-bucket-owner"
 	listHeaders = " optional-object-attributes"
+	// offers may be declined: with x-amz-te a client says that it would take an MD5 behind
+	// the bytes, and looks in the answer whether it is there.
+	offers = " te"
 )
 
 // routes is the whole API. Within a level and method the first match counts, so
@@ -89,7 +92,7 @@ var routes = []route{
 	{"GetObjectLegalHold", onObject, "GET", "legal-hold", "", "versionId", "", (*call).getObjectLegalHold},
 	{"GetObjectAcl", onObject, "GET", "acl", "", "versionId", "", (*call).getObjectACL},
 	{"ListParts", onObject, "GET", "uploadId", "", "max-parts part-number-marker encoding-type", sseKeyHeaders, (*call).listParts},
-	{"GetObject", onObject, "GET", "", "", readParams, "checksum-mode" + sseNewHeaders, (*call).getObject},
+	{"GetObject", onObject, "GET", "", "", readParams, "checksum-mode" + offers + sseNewHeaders, (*call).getObject},
 	{"HeadObject", onObject, "HEAD", "", "", readParams, "checksum-mode" + sseNewHeaders, (*call).headObject},
 	{"PutObjectTagging", onObject, "PUT", "tagging", "", "versionId", bodyHeaders, (*call).putObjectTagging},
 	{"PutObjectRetention", onObject, "PUT", "retention", "", "versionId", "bypass-governance-retention" + bodyHeaders, (*call).putObjectRetention},
