@@ -30,8 +30,8 @@ func (c *call) attributes() (metadata.Attributes, error) {
 			continue
 		}
 		key, value := strings.ToLower(name[len(metaPrefix):]), strings.Join(values, ",")
-		if key == "" || !printable(key) || !printable(value) {
-			return a, argument(strings.ToLower(name), "", "Metadata must be UTF-8 without control characters")
+		if !token(key) || !printable(value) {
+			return a, argument(strings.ToLower(name), "", "The name of metadata must be that of a header, its value UTF-8 without control characters")
 		}
 		if a.User == nil {
 			a.User = make(map[string]string)
@@ -68,6 +68,16 @@ func printable(v string) bool {
 		}
 	}
 	return utf8.ValidString(v)
+}
+
+// token tells whether a name may be that of a header.
+func token(name string) bool {
+	for i := 0; i < len(name); i++ {
+		if c := name[i]; c <= ' ' || c >= 0x7f || strings.IndexByte(`"(),/:;<=>?@[\]{}`, c) >= 0 {
+			return false
+		}
+	}
+	return name != ""
 }
 
 // condition reads If-Match and If-None-Match of a write.

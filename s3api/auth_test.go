@@ -176,6 +176,9 @@ func TestLearned25PresignedChecksum(t *testing.T) {
 	h.want(h.send(r), 200, "")
 	// What else stands in the query still counts.
 	h.want(put("?x-amz-meta-a=1&x-amz-storage-class=ICE", "data"), 400, "InvalidStorageClass")
+	for _, name := range []string{"x-amz-meta-my%20note", "X-Amz-Meta-a%3A%20b", "x-amz-acl%00"} { // no names of headers
+		h.want(put("?"+name+"=1", "data"), 400, "InvalidArgument")
+	}
 }
 
 // Every route refuses every request that is not well signed, and the house is

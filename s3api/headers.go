@@ -71,6 +71,8 @@ func (c *call) hoist() error {
 			continue
 		}
 		switch canonical := http.CanonicalHeaderKey(name); {
+		case !token(name):
+			return argument(name, values[0], "A parameter that stands for a header must have the name of one")
 		case presignOnly[canonical], digestOfBody(canonical):
 		default:
 			if c.r.Header[canonical] != nil {

@@ -111,8 +111,8 @@ func (c *call) fieldsAsHeaders(f *form) error {
 	for name, value := range f.fields {
 		switch {
 		case formHeaders[name], strings.HasPrefix(name, "x-amz-meta-"):
-			if !printable(value) {
-				return argument(name, "", "Values must be UTF-8 without control characters")
+			if !token(name) || !printable(value) {
+				return argument(name, "", "The name of a field must be that of a header, its value UTF-8 without control characters")
 			}
 			h[http.CanonicalHeaderKey(name)] = []string{value}
 		case name == "acl":

@@ -187,6 +187,8 @@ func TestPostFormBad(t *testing.T) {
 		{"policy and field of another bucket", upload{policy: `{"expiration": "2099-01-01T00:00:00Z", "conditions": [{"bucket": "other"}, ["starts-with", "$key", ""], ["starts-with", "$x-amz-credential", ""], ["starts-with", "$x-amz-date", ""], ["starts-with", "$x-amz-algorithm", ""]]}`, spoil: field("bucket", "other")}, 403, "AccessDenied"},
 		{"100 acl", upload{spoil: field("acl", "public-read"), conditions: `, {"acl": "public-read"}`}, 400, "AccessControlListNotSupported"},
 		{"100 unknown x-amz", upload{spoil: field("x-amz-nonsense", "1"), conditions: `, {"x-amz-nonsense": "1"}`}, 501, "NotImplemented"},
+		{"12 metadata under no header's name", upload{spoil: field("x-amz-meta-my note", "1"), conditions: `, {"x-amz-meta-my note": "1"}`}, 400, "InvalidArgument"},
+		{"12 metadata under a name beyond ASCII", upload{spoil: field("x-amz-meta-é", "1"), conditions: `, ["starts-with", "$x-amz-meta-é", ""]`}, 400, "InvalidArgument"},
 		{"118 tags", upload{spoil: field("tagging", "<Tagging><TagSet><Tag><Key>aws:a</Key><Value/></Tag></TagSet></Tagging>"), conditions: `, ["starts-with", "$tagging", ""]`}, 400, "InvalidTag"},
 		{"118 junk tags", upload{spoil: field("tagging", "k=v"), conditions: `, ["starts-with", "$tagging", ""]`}, 400, "MalformedXML"},
 		{"118 tags without a condition", upload{spoil: field("tagging", "<Tagging><TagSet/></Tagging>")}, 403, "AccessDenied"},
