@@ -101,6 +101,9 @@ func (c *call) serve() error {
 		return err
 	}
 	if r.Method == http.MethodOptions {
+		if err := c.checkFraming(); err != nil {
+			return err
+		}
 		return c.preflight()
 	}
 	c.crossOrigin()
@@ -132,7 +135,7 @@ func (c *call) checkFraming() error {
 		return nil
 	}
 	c.w.Header().Set("Connection", "close")
-	if !c.auth.Payload.Mode.Framed() {
+	if c.auth == nil || !c.auth.Payload.Mode.Framed() {
 		return notImplemented("Transfer-Encoding")
 	}
 	return nil

@@ -66,6 +66,21 @@ func TestSmuggling(t *testing.T) {
 	}
 }
 
+// TestSmugglingPreflight: a preflight is answered before anything is verified, and has no
+// body that a proxy could have measured in another way.
+func TestSmugglingPreflight(t *testing.T) {
+	h := open(t)
+	h.bucket("smuggle")
+	h.want(h.do("PUT", "/smuggle/secret", "hidden"), 200, "")
+	h.want(h.do("PUT", "/smuggle?cors", "<CORSConfiguration><CORSRule><AllowedOrigin>*</AllowedOrigin><AllowedMethod>GET</AllowedMethod></CORSRule></CORSConfiguration>"), 200, "")
+	inner := wire(h.signed("GET", "/smuggle/secret"), "")
+	got := exchange(t, h.addr, "OPTIONS /smuggle/x HTTP/1.1\r\nHost: "+h.addr+"\r\nOrigin: http://a\r\nAccess-Control-Request-Method: GET\r\n"+
+		fmt.Sprintf("Content-Length: %d\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 5+len(inner))+inner)
+	if n := strings.Count(got, "HTTP/1."); n != 1 || strings.Contains(got, "hidden") {
+		t.Errorf("%d answers: %.300s", n, got)
+	}
+}
+
 // counted counts the requests that go on their way.
 type counted struct{ n *atomic.Int64 }
 
