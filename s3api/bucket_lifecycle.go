@@ -29,6 +29,7 @@ func (c *call) getBucketLifecycle() error {
 		ruleElement(x, &l.Rules[i])
 	}
 	x.Close("LifecycleConfiguration")
+	c.w.Header()[smallestMoved] = []string{smallestMovedDefault}
 	c.sendXML(200, x)
 	return nil
 }
@@ -113,6 +114,9 @@ func filterElement(x *s3xml.Writer, r *metadata.LifecycleRule) {
 
 // putBucketLifecycle replaces the rules of a bucket.
 func (c *call) putBucketLifecycle() error {
+	if err := c.checkSmallestMoved(); err != nil {
+		return err
+	}
 	doc, err := c.readXML(maxLifecycleXML, "LifecycleConfiguration")
 	if err != nil {
 		return err
@@ -131,6 +135,7 @@ func (c *call) putBucketLifecycle() error {
 	if len(value) > metadata.MaxSettingBytes {
 		return fail("MaxMessageLengthExceeded")
 	}
+	c.w.Header()[smallestMoved] = []string{smallestMovedDefault}
 	return c.configure(metadata.FieldLifecycle, value)
 }
 

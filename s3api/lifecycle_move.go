@@ -34,6 +34,26 @@ func checkTransitions(n *s3xml.Node) error {
 	return nil
 }
 
+// Which objects are too small to be moved by rules that say nothing of it. As no rule moves
+// anything, S3's default is as true as the other choice, but what was chosen is not kept:
+// tools that wait until they read back what they wrote would wait for ever.
+const (
+	smallestMoved        = "X-Amz-Transition-Default-Minimum-Object-Size"
+	smallestMovedDefault = "all_storage_classes_128K"
+)
+
+// checkSmallestMoved reads the choice.
+func (c *call) checkSmallestMoved() error {
+	switch v := c.header(smallestMoved); v {
+	case "", smallestMovedDefault:
+		return nil
+	case "varies_by_storage_class":
+		return notImplemented("x-amz-transition-default-minimum-object-size: " + v)
+	default:
+		return failf("InvalidRequest", "Invalid TransitionDefaultMinimumObjectSize found: %s", v)
+	}
+}
+
 func checkTransition(n *s3xml.Node) error {
 	if err := n.Check([]string{"Days", "Date", "StorageClass"}, nil); err != nil {
 		return err

@@ -71,6 +71,32 @@ func TestSDKLifecycle(t *testing.T) {
 	failed(t, err, 404, "NoSuchLifecycleConfiguration")
 }
 
+// TestLifecycleSmallestMoved: Terraform names the default with every configuration, and waits
+// until it is told of it.
+func TestLifecycleSmallestMoved(t *testing.T) {
+	h := open(t)
+	c, b := h.versioned("cycle")
+	put := func(smallest types.TransitionDefaultMinimumObjectSize) (*s3.PutBucketLifecycleConfigurationOutput, error) {
+		return c.PutBucketLifecycleConfiguration(ctx, &s3.PutBucketLifecycleConfigurationInput{Bucket: b, TransitionDefaultMinimumObjectSize: smallest,
+			LifecycleConfiguration: &types.BucketLifecycleConfiguration{Rules: []types.LifecycleRule{{ID: aws.String("a"), Status: types.ExpirationStatusEnabled,
+				Filter: &types.LifecycleRuleFilter{Prefix: aws.String("a/")}, Expiration: &types.LifecycleExpiration{Days: aws.Int32(1)}}}}})
+	}
+	const all = types.TransitionDefaultMinimumObjectSizeAllStorageClasses128k
+	for _, asked := range []types.TransitionDefaultMinimumObjectSize{"", all} {
+		if got := must[*s3.PutBucketLifecycleConfigurationOutput](t)(put(asked)); got.TransitionDefaultMinimumObjectSize != all {
+			t.Errorf("put: %q", got.TransitionDefaultMinimumObjectSize)
+		}
+		got := must[*s3.GetBucketLifecycleConfigurationOutput](t)(c.GetBucketLifecycleConfiguration(ctx, &s3.GetBucketLifecycleConfigurationInput{Bucket: b}))
+		if got.TransitionDefaultMinimumObjectSize != all {
+			t.Errorf("get: %q", got.TransitionDefaultMinimumObjectSize)
+		}
+	}
+	_, err := put(types.TransitionDefaultMinimumObjectSizeVariesByStorageClass)
+	failed(t, err, 501, "NotImplemented")
+	_, err = put("none")
+	failed(t, err, 400, "InvalidRequest")
+}
+
 // TestLifecycleInput: row 122 of the catalogue of bad input.
 func TestLifecycleInput(t *testing.T) {
 	h := open(t)

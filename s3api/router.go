@@ -76,7 +76,7 @@ var routes = []route{
 	{"ListObjects", onBucket, "GET", "", "", listParams + " marker", listHeaders, (*call).listObjectsV1},
 	{"HeadBucket", onBucket, "HEAD", "", "", "", "", (*call).headBucket},
 	{"PutBucketTagging", onBucket, "PUT", "tagging", "", "", bodyHeaders, (*call).putBucketTagging},
-	{"PutBucketLifecycleConfiguration", onBucket, "PUT", "lifecycle", "", "", bodyHeaders, (*call).putBucketLifecycle},
+	{"PutBucketLifecycleConfiguration", onBucket, "PUT", "lifecycle", "", "", "transition-default-minimum-object-size" + bodyHeaders, (*call).putBucketLifecycle},
 	{"PutObjectLockConfiguration", onBucket, "PUT", "object-lock", "", "", "bucket-object-lock-token" + bodyHeaders, (*call).putObjectLockConfiguration},
 	{"PutBucketVersioning", onBucket, "PUT", "versioning", "", "", "mfa" + bodyHeaders, (*call).putBucketVersioning},
 	{"CreateBucket", onBucket, "PUT", "", "", "", "acl object-ownership bucket-object-lock-enabled" + bodyHeaders, (*call).createBucket},
