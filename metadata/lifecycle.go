@@ -66,7 +66,7 @@ func LifecycleDue(since int64, days int, day time.Duration) int64 {
 	return (at + int64(day) - 1) / int64(day) * int64(day)
 }
 
-// Expiration says when a version expires, and by which rule.
+// Expiration says when a version expires or an upload is aborted, and by which rule.
 type Expiration struct {
 	At   int64 // Unix nanoseconds, 0 = it does not
 	Rule string
@@ -80,6 +80,20 @@ func (l *Lifecycle) Expires(key string, bytes int64, tags map[string]string, mod
 			continue
 		}
 		if at, ok := r.Expiry(modified, day); ok && (e.At == 0 || at < e.At) {
+			e = Expiration{at, r.ID}
+		}
+	}
+	return e
+}
+
+// Aborts finds the rule by which an upload is thrown away first.
+func (l *Lifecycle) Aborts(key string, initiated int64, day time.Duration) (e Expiration) {
+	for i := range l.Rules {
+		r := &l.Rules[i]
+		if r.AbortedAfter == 0 || !r.Matches(key, 0, nil) {
+			continue
+		}
+		if at := LifecycleDue(initiated, r.AbortedAfter, day); e.At == 0 || at < e.At {
 			e = Expiration{at, r.ID}
 		}
 	}

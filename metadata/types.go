@@ -206,6 +206,10 @@ type Upload struct {
 	// Seal says that the parts are to be encrypted. With a client's key it holds a
 	// data key of no part, which proves that the same key comes with each of them.
 	Seal *Seal `cbor:"10,keyasint,omitempty"`
+
+	// Aborts is when the lifecycle of its bucket throws the upload away. It is not kept:
+	// who answers a request adds it.
+	Aborts Expiration `cbor:"-"`
 }
 
 // Condition is evaluated inside the commit, never by reading first.

@@ -142,6 +142,14 @@ func (c *call) putBucketLifecycle() error {
 // deleteBucketLifecycle takes the rules of a bucket away.
 func (c *call) deleteBucketLifecycle() error { return c.configure(metadata.FieldLifecycle, nil) }
 
+// setAbort tells when a lifecycle throws an upload away.
+func setAbort(h http.Header, e metadata.Expiration) {
+	if e.At > 0 {
+		h["X-Amz-Abort-Date"] = []string{httpTime(e.At)}
+		h["X-Amz-Abort-Rule-Id"] = []string{url.PathEscape(e.Rule)}
+	}
+}
+
 // setExpiration tells when a lifecycle ends a version.
 func setExpiration(h http.Header, e metadata.Expiration) {
 	if e.At > 0 {

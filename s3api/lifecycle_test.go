@@ -2,6 +2,7 @@ package s3api_test
 
 import (
 	"bytes"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -69,6 +70,44 @@ func TestSDKLifecycle(t *testing.T) {
 	must[*s3.DeleteBucketLifecycleOutput](t)(c.DeleteBucketLifecycle(ctx, &s3.DeleteBucketLifecycleInput{Bucket: b}))
 	_, err = c.GetBucketLifecycleConfiguration(ctx, &s3.GetBucketLifecycleConfigurationInput{Bucket: b})
 	failed(t, err, 404, "NoSuchLifecycleConfiguration")
+}
+
+// TestLifecycleAbortDate: who begins an upload, or looks at it, is told when it will be thrown away.
+func TestLifecycleAbortDate(t *testing.T) {
+	h := open(t)
+	h.bucket("cycle")
+	rule := func(id, prefix, days string) string {
+		return "<Rule><ID>" + id + "</ID><Status>Enabled</Status><Filter><Prefix>" + prefix + "</Prefix></Filter>" +
+			"<AbortIncompleteMultipartUpload><DaysAfterInitiation>" + days + "</DaysAfterInitiation></AbortIncompleteMultipartUpload></Rule>"
+	}
+	doc := "<LifecycleConfiguration>" + rule("late", "", "9") + rule("a b", "soon/", "2") + "</LifecycleConfiguration>"
+	for _, there := range []bool{false, true} {
+		if there {
+			h.want(h.do("PUT", "/cycle?lifecycle", doc), 200, "")
+		}
+		for key, want := range map[string]struct {
+			days int
+			rule string
+		}{"x": {9, "late"}, "soon/x": {2, "a%20b"}} {
+			a := h.do("POST", "/cycle/"+key+"?uploads", "")
+			list := h.do("GET", "/cycle/"+key+"?uploadId="+a.element("UploadId"), "")
+			h.want(list, 200, "")
+			date, id := list.Header.Get("X-Amz-Abort-Date"), list.Header.Get("X-Amz-Abort-Rule-Id")
+			if date != a.Header.Get("X-Amz-Abort-Date") || id != a.Header.Get("X-Amz-Abort-Rule-Id") {
+				t.Errorf("%s: begun %v, listed %v", key, a.Header, list.Header)
+			}
+			if !there {
+				if date != "" || id != "" {
+					t.Errorf("%s, without rules: %q %q", key, date, id)
+				}
+				continue
+			}
+			at, err := http.ParseTime(date)
+			if days := time.Until(at).Hours() / 24; err != nil || id != want.rule || days < float64(want.days)-0.1 || days > float64(want.days)+1 || !at.Equal(at.Truncate(24*time.Hour)) {
+				t.Errorf("%s: %q by %q, %v", key, date, id, err)
+			}
+		}
+	}
 }
 
 // TestLifecycleSmallestMoved: Terraform names the default with every configuration, and waits

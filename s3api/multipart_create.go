@@ -50,6 +50,7 @@ func (c *call) createUpload() error {
 		c.w.Header()["X-Amz-Checksum-Type"] = []string{typ}
 	}
 	c.setSeal(kindOf(u.Seal))
+	setAbort(c.w.Header(), u.Aborts)
 	x := c.newXML()
 	x.Root("InitiateMultipartUploadResult")
 	x.Text("Bucket", c.bucket)

@@ -31,6 +31,7 @@ func (c *call) listParts() error {
 		page.Parts, page.More = nil, false
 	}
 	u := page.Upload
+	setAbort(c.w.Header(), u.Aborts)
 	x := c.newXML()
 	x.Root("ListPartsResult")
 	x.Text("Bucket", c.bucket)

@@ -23,7 +23,7 @@ func (m *Memory) CreateUpload(_ context.Context, r s3api.CreateUploadRequest) (m
 	u := &upload{parts: map[int]*part{}, Upload: metadata.Upload{Bucket: b.ID, Key: r.Key, ID: m.next(), Initiated: m.Now().UnixNano(),
 		Attributes: r.Attributes, Tags: r.Tags, Lock: r.Lock, ChecksumAlgorithm: r.ChecksumAlgorithm, ChecksumType: r.ChecksumType, Seal: m.seal(b, r.Seal)}}
 	b.uploads[u.ID] = u
-	return u.Upload, nil
+	return b.described(u.Upload), nil
 }
 
 // findUpload is called with the lock held.
@@ -82,11 +82,11 @@ func (m *Memory) ListParts(_ context.Context, bucket, key string, id metadata.Up
 		return s3api.PartPage{}, err
 	}
 	defer m.mu.Unlock()
-	_, u, err := m.findUpload(bucket, key, id)
+	b, u, err := m.findUpload(bucket, key, id)
 	if err != nil {
 		return s3api.PartPage{}, err
 	}
-	page := s3api.PartPage{Upload: u.Upload}
+	page := s3api.PartPage{Upload: b.described(u.Upload)}
 	for _, n := range slices.Sorted(maps.Keys(u.parts)) {
 		if n <= after {
 			continue

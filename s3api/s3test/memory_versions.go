@@ -22,10 +22,24 @@ func (b *bucket) current(key string) *object {
 // describe adds what follows from the configuration of the bucket.
 func (b *bucket) describe(v *metadata.Version) {
 	v.Versioned = b.Rules.Versioning != metadata.Unversioned
-	var l metadata.Lifecycle
-	if raw := b.Settings[metadata.FieldLifecycle]; raw != nil && metadata.DecodeBody(raw, &l) == nil && b.current(v.Key) != nil && b.current(v.Key).ID == v.ID {
+	if b.current(v.Key) != nil && b.current(v.Key).ID == v.ID {
+		l := b.lifecycle()
 		v.Expires = l.Expires(v.Key, v.Bytes, v.Tags, v.Modified, 24*time.Hour)
 	}
+}
+
+// described is an upload with what follows from the configuration of the bucket.
+func (b *bucket) described(u metadata.Upload) metadata.Upload {
+	l := b.lifecycle()
+	u.Aborts = l.Aborts(u.Key, u.Initiated, 24*time.Hour)
+	return u
+}
+
+func (b *bucket) lifecycle() (l metadata.Lifecycle) {
+	if raw := b.Settings[metadata.FieldLifecycle]; raw == nil || metadata.DecodeBody(raw, &l) != nil {
+		return metadata.Lifecycle{}
+	}
+	return l
 }
 
 // find is the place of a version in the list of its key; -1: there is none.

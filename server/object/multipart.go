@@ -27,6 +27,7 @@ func (s *Store) CreateUpload(ctx context.Context, r CreateUploadRequest) (u meta
 			Bucket: b.ID, Key: r.Key, Attributes: r.Attributes, Tags: r.Tags, Lock: r.Lock,
 			ChecksumAlgorithm: r.ChecksumAlgorithm, ChecksumType: r.ChecksumType, Seal: sealed,
 		})
+		s.describeUpload(&u, b)
 		return err
 	})
 	return u, err
@@ -94,8 +95,9 @@ func (s *Store) GetUpload(ctx context.Context, bucket, key string, id metadata.U
 // ListParts is one page of the parts of an upload.
 func (s *Store) ListParts(ctx context.Context, bucket, key string, id metadata.UploadID, after, limit int) (PartPage, error) {
 	var page metadata.Parts
-	err := s.inUpload(ctx, bucket, key, id, func(ref metadata.UploadRef) (err error) {
-		page, err = s.cfg.Uploads.ListParts(ctx, ref, after, limit)
+	err := s.inBucket(ctx, bucket, func(b metadata.Bucket) (err error) {
+		page, err = s.cfg.Uploads.ListParts(ctx, metadata.UploadRef{Bucket: b.ID, Key: key, ID: id}, after, limit)
+		s.describeUpload(&page.Upload, b)
 		return err
 	})
 	return PartPage{Upload: page.Upload, Parts: page.Parts, More: page.More}, err

@@ -213,13 +213,8 @@ func (w *lifecycleWalk) uploads(ctx context.Context) error {
 }
 
 func (w *lifecycleWalk) uploadIsDue(u *metadata.Upload) bool {
-	for i := range w.rules.Rules {
-		r := &w.rules.Rules[i]
-		if r.AbortedAfter > 0 && r.Matches(u.Key, 0, nil) && metadata.LifecycleDue(u.Initiated, r.AbortedAfter, w.Day) <= w.clock {
-			return true
-		}
-	}
-	return false
+	e := w.rules.Aborts(u.Key, u.Initiated, w.Day)
+	return e.At != 0 && e.At <= w.clock
 }
 
 // pause shows and keeps the place, and makes way for clients. A leader that is one
