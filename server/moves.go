@@ -47,7 +47,10 @@ type movedSlots struct {
 func (m *movedSlots) add(e cluster.Epoch, s cluster.Slot) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if e != m.epoch {
+	switch {
+	case e < m.epoch:
+		return // another disk of the node was quicker to see the layout that makes this one void
+	case e > m.epoch:
 		m.epoch, m.slots = e, nil
 	}
 	m.slots = append(m.slots, s)
