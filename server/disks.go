@@ -172,12 +172,20 @@ func (n *Node) registerOnce(ctx context.Context) error {
 }
 
 // failedDisks are those of this node that are out of service, in the order of the
-// registration.
+// registration, then of the layout: a disk whose directory was taken out of the
+// configuration, or that was put into another node, is registered here no more, but the
+// layout still looks for it here.
 func (n *Node) failedDisks() []cluster.DiskID {
 	out := []cluster.DiskID{}
-	for _, d := range n.region.Member(n.self.ID).Disks {
-		if n.local.failed(d.ID) != nil {
-			out = append(out, d.ID)
+	lists := [][]cluster.Disk{n.region.Member(n.self.ID).Disks}
+	if l := n.region.Layout(); l != nil {
+		lists = append(lists, l.Disks, l.Former)
+	}
+	for _, list := range lists {
+		for _, d := range list {
+			if d.Node == n.self.ID && n.local.failed(d.ID) != nil && !slices.Contains(out, d.ID) {
+				out = append(out, d.ID)
+			}
 		}
 	}
 	return out
