@@ -27,6 +27,7 @@ type Layout struct {
 	Moving []Moving `cbor:"7,keyasint,omitempty"` // slots whose owner is new, in order
 
 	left map[Slot][]Disk // who held a slot that has moved in this epoch
+	gone map[DiskID]bool // former disks that are lost
 }
 
 // FirstZone is the zone of the systematic shards of pg.

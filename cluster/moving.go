@@ -25,7 +25,7 @@ func (s Slot) Compare(o Slot) int {
 // held it before keep theirs until it has.
 type Moving struct {
 	Slot Slot     `cbor:"1,keyasint"`
-	From []uint16 `cbor:"2,keyasint"` // indices into Layout.Former, the latest last; none: all of it is rebuilt
+	From []uint16 `cbor:"2,keyasint"` // indices into Layout.Former, the latest last; the lost are among them
 }
 
 func (l *Layout) moving(s Slot) (*Moving, bool) {
@@ -42,18 +42,37 @@ func (l *Layout) IsMoving(pg PG, i ShardIndex) bool {
 	return ok
 }
 
-// Previous are the disks that held a slot which is moving, the latest first.
-func (l *Layout) Previous(pg PG, i ShardIndex) []Disk {
+// Past are the disks that have held a slot since it began to move, the lost ones
+// included, the latest last.
+func (l *Layout) Past(pg PG, i ShardIndex) []Disk {
 	m, ok := l.moving(Slot{pg, i})
 	if !ok {
 		return nil
 	}
-	out := make([]Disk, 0, len(m.From))
-	for _, f := range slices.Backward(m.From) {
+	out := make([]Disk, 0, len(m.From)+1)
+	for _, f := range m.From {
 		out = append(out, l.Former[f])
 	}
 	return out
 }
+
+// Previous are the disks that held a slot which is moving and that are not lost, the
+// latest first.
+func (l *Layout) Previous(pg PG, i ShardIndex) []Disk {
+	out := slices.DeleteFunc(l.Past(pg, i), func(d Disk) bool { return l.gone[d.ID] })
+	slices.Reverse(out)
+	return out
+}
+
+// Bereft tells whether one who held a moving slot before is lost. Nobody who is left
+// can be taken to have all of its shards: the lost one may have been the only one who
+// had, when the slot went on to the next before that had everything.
+func (l *Layout) Bereft(pg PG, i ShardIndex) bool {
+	return slices.ContainsFunc(l.Past(pg, i), func(d Disk) bool { return l.gone[d.ID] })
+}
+
+// Forsaken tells whether nothing is looked for on a former disk, which is lost.
+func (l *Layout) Forsaken(id DiskID) bool { return l.gone[id] }
 
 // Holders are the disks on which the shards of a slot may lie: its owner, then
 // who held it before while it is moving. Nothing of a slot may be taken for left
@@ -108,17 +127,22 @@ func (l *Layout) Moved(done func(Slot) bool) *Layout {
 }
 
 // Forsake is the layout in which no moving slot looks for anything on a disk that
-// is lost.
+// is lost. That the disk held the slot is still known (Bereft).
 func (l *Layout) Forsake(lost func(Disk) bool) *Layout {
-	if !slices.ContainsFunc(l.Former, lost) {
+	gone := maps.Clone(l.gone)
+	for _, d := range l.Former {
+		if !gone[d.ID] && lost(d) {
+			if gone == nil {
+				gone = map[DiskID]bool{}
+			}
+			gone[d.ID] = true
+		}
+	}
+	if len(gone) == len(l.gone) {
 		return l
 	}
 	out := *l
-	out.Moving = slices.Clone(l.Moving)
-	for i, m := range out.Moving {
-		out.Moving[i].From = slices.DeleteFunc(slices.Clone(m.From), func(f uint16) bool { return lost(l.Former[f]) })
-	}
-	out.trimFormer()
+	out.gone = gone
 	return &out
 }
 

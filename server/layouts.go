@@ -161,7 +161,9 @@ func (n *Node) Layout(ctx context.Context) (*LayoutReport, error) {
 	all := map[cluster.DiskID]cluster.Disk{}
 	for _, list := range [][]cluster.Disk{v.layout.Disks, v.layout.Former} {
 		for _, d := range list {
-			all[d.ID] = d
+			if !v.layout.Forsaken(d.ID) {
+				all[d.ID] = d
+			}
 		}
 	}
 	for id, d := range v.disks {

@@ -123,7 +123,7 @@ func (n *Node) setState(ctx context.Context, v *view, of string, to cluster.Stat
 }
 
 // removalCost counts what goes when disks are taken away now. A slot that is moving
-// counts as held by its owner only where nobody is left to copy it from.
+// counts as held by those who held it before, and as nobody's if one of them is lost.
 func (v *view) removalCost(about func(cluster.Disk) bool, up func(cluster.Disk) bool) (c RemovalCost) {
 	l := v.layout
 	k := int(l.Profile.K)
@@ -133,7 +133,7 @@ func (v *view) removalCost(about func(cluster.Disk) bool, up func(cluster.Disk) 
 		for i := range l.Groups[pg] {
 			pg, i := cluster.PG(pg), cluster.ShardIndex(i)
 			whole := l.Holders(pg, i)
-			if previous := l.Previous(pg, i); len(previous) > 0 {
+			if previous := l.Previous(pg, i); len(previous) > 0 && !l.Bereft(pg, i) {
 				hit = hit || slices.ContainsFunc(whole, about)
 				c.Slots += count(whole, about)
 				whole = previous

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/cockroachdb/datadriven"
+	"github.com/fxamacker/cbor/v2"
 	"pgregory.net/rapid"
 
 	"bivalve/cluster"
@@ -124,7 +125,7 @@ func TestMoveScripts(t *testing.T) {
 
 // TestMovesLoseNothing: through any chain of changes, with moves that end or do
 // not, whoever has all shards of a slot stays one of its holders until the owner
-// has them; and nobody but the lost is left out.
+// has them; nobody but the lost is left out, and that one is lost is known.
 func TestMovesLoseNothing(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		in := input(region(4, 2), 2, 1, 16)
@@ -143,6 +144,9 @@ func TestMovesLoseNothing(t *testing.T) {
 			for s, id := range whole {
 				if !lost[id] && !l.Holds(id, s.PG, s.Index) {
 					t.Fatalf("%s: %s has it and is no holder in epoch %d", s, id, l.Epoch)
+				}
+				if lost[id] && !l.Bereft(s.PG, s.Index) {
+					t.Fatalf("%s: %s had it and is lost, and those who held it as well are taken for whole in epoch %d", s, id, l.Epoch)
 				}
 				if lost[id] && l.Owns(id, s.PG, s.Index) {
 					t.Fatalf("%s: the lost %s owns it", s, id)
@@ -199,10 +203,19 @@ func TestMovesLoseNothing(t *testing.T) {
 			if next.Epoch < l.Epoch || len(next.Former) > 1+slices.Max([]int{0, len(next.Moving) * 8}) {
 				t.Fatalf("epoch %d after %d, %d former disks for %d moves", next.Epoch, l.Epoch, len(next.Former), len(next.Moving))
 			}
-			l = next
+			l = reread(t, next, lost)
 			check()
 		}
 	})
+}
+
+// reread is a layout as a node has it that reads what was agreed, and knows who is lost.
+func reread(t *rapid.T, l *cluster.Layout, lost map[cluster.DiskID]bool) *cluster.Layout {
+	raw, err := cbor.Marshal(l)
+	must(t, err)
+	out := &cluster.Layout{}
+	must(t, cbor.Unmarshal(raw, out))
+	return out.Forsake(func(d cluster.Disk) bool { return lost[d.ID] })
 }
 
 func TestPrice(t *testing.T) {

@@ -60,8 +60,10 @@ func Swap(before *cluster.Layout, old cluster.DiskID, by cluster.Disk, lost func
 
 // carry notes in next which slots move and from where. A slot that was moving
 // goes on: its new owner may find shards on whoever held it before and on the
-// owner that did not get to have all of them.
+// owner that did not get to have all of them. Of those who are lost one is kept, so
+// that nobody takes the others for all there was.
 func carry(before, next *cluster.Layout, lost func(cluster.DiskID) bool) (*cluster.Layout, error) {
+	gone := func(d cluster.Disk) bool { return lost(d.ID) || before.Forsaken(d.ID) }
 	former := map[cluster.DiskID]uint16{}
 	for pg := range next.Groups {
 		for i := range next.Groups[pg] {
@@ -72,17 +74,18 @@ func carry(before, next *cluster.Layout, lost func(cluster.DiskID) bool) (*clust
 			if i < len(before.Groups[pg]) {
 				was := before.Disk(slot.PG, slot.Index)
 				same = was.ID == owner.ID
-				from = append(before.Previous(slot.PG, slot.Index), was)
-				slices.Reverse(from[:len(from)-1])
+				from = append(before.Past(slot.PG, slot.Index), was)
 			}
 			if same && !before.IsMoving(slot.PG, slot.Index) {
 				continue
 			}
 			m := cluster.Moving{Slot: slot}
+			bereft := false
 			for _, d := range from {
-				if d.ID == owner.ID || lost(d.ID) {
+				if d.ID == owner.ID || gone(d) && bereft {
 					continue
 				}
+				bereft = bereft || gone(d)
 				at, known := former[d.ID]
 				if !known {
 					if len(next.Former) == 1<<16 {
@@ -99,5 +102,5 @@ func carry(before, next *cluster.Layout, lost func(cluster.DiskID) bool) (*clust
 			next.Moving = append(next.Moving, m)
 		}
 	}
-	return next, nil
+	return next.Forsake(gone), nil
 }

@@ -123,11 +123,13 @@ func (w *AbsenceWatch) mark(ctx context.Context, l *cluster.Layout, d cluster.Di
 	for pg := range l.Groups {
 		for i := range l.Groups[pg] {
 			slot := cluster.Slot{PG: cluster.PG(pg), Index: cluster.ShardIndex(i)}
-			// What moves to the disk lies where it was before.
-			if l.Disk(slot.PG, slot.Index).ID != d.ID || len(l.Previous(slot.PG, slot.Index)) > 0 || stop() {
+			// What moves to the disk lies where it was before, unless one who had it is lost.
+			whole := len(l.Previous(slot.PG, slot.Index)) > 0 && !l.Bereft(slot.PG, slot.Index)
+			if l.Disk(slot.PG, slot.Index).ID != d.ID || whole || stop() {
 				continue
 			}
-			n, err := markSlot(ctx, w.cfg.Marks, w.cfg.Partitions, listsOf(w.cfg.Lists, l, slot, d.ID).others(), l, slot, func(cluster.ShardKey) (bool, error) {
+			lists := listsOf(w.cfg.Lists, l, slot, d.ID)
+			n, err := markSlot(ctx, w.cfg.Marks, w.cfg.Partitions, append(lists.before, lists.others()...), l, slot, func(cluster.ShardKey) (bool, error) {
 				return !stop(), nil
 			})
 			shards += n

@@ -3,6 +3,7 @@ package upkeep
 import (
 	"context"
 	"math/bits"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -151,6 +152,25 @@ func TestAbsenceWatch(t *testing.T) {
 		pass(16 * time.Minute)
 		if n := r.marked(); n[1] != r.chunks-moving || moving != 3 {
 			t.Errorf("marked %v of %d, %d of them moving", n, r.chunks, moving)
+		}
+	})
+	watchAlone(t, "what one has who held a place before is there, what one had who is lost is not", func(t *testing.T, r *absenceRegion) {
+		left, gone := cluster.Disk{ID: cluster.DiskID{'a', 6}}, cluster.Disk{ID: cluster.DiskID{'a', 7}}
+		has := &mendDisk{id: left.ID, r: r.mendRegion, stored: map[cluster.ShardKey]cluster.Shard{}, news: make(chan struct{})}
+		r.disks[left.ID] = has
+		for k, s := range r.disks[lost].stored {
+			r.layout.Moving = append(r.layout.Moving, cluster.Moving{Slot: cluster.Slot{PG: k.PG, Index: k.Index}, From: []uint16{0, 1}})
+			if len(has.stored) == 0 {
+				has.stored[k] = s
+			}
+		}
+		slices.SortFunc(r.layout.Moving, func(a, b cluster.Moving) int { return a.Slot.Compare(b.Slot) })
+		r.layout.Former = []cluster.Disk{gone, left}
+		r.layout = r.layout.Forsake(func(d cluster.Disk) bool { return d.ID == gone.ID })
+		setAway(r, true)
+		pass(16 * time.Minute)
+		if n := r.marked(); n != [4]int{1: r.chunks - 1} {
+			t.Errorf("marked %v of %d", n, r.chunks)
 		}
 	})
 }

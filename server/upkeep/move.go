@@ -172,17 +172,19 @@ func (m *Mover) begin(id cluster.DiskID, e cluster.Epoch, slots int) {
 	})
 }
 
-// fill goes through the slots once. It ends early when the layout is another.
+// fill goes through the slots once, each by the layout as it is then: who held one may
+// have been declared lost meanwhile. It ends early when the epoch is another.
 func (m *Mover) fill(ctx context.Context, d MoveDisk, layout *cluster.Layout, todo []cluster.Slot, done map[cluster.Slot]bool) (first error) {
 	missing, err := gapsOf(ctx, m.cfg.Counts, m.cfg.Partitions)
 	if err != nil {
 		m.cfg.Logger.Debug("what is known to be missing could not be asked; slots are compared with both zones", "disk", d.ID().String(), "err", err)
 	}
 	for _, s := range todo {
-		if m.cfg.Layout().Epoch != layout.Epoch || ctx.Err() != nil {
+		now := m.cfg.Layout()
+		if now.Epoch != layout.Epoch || ctx.Err() != nil {
 			return first
 		}
-		err := m.fillSlot(ctx, d, layout, s, missing.nearby(layout, s))
+		err := m.fillSlot(ctx, d, now, s, missing.nearby(now, s))
 		m.report(d.ID(), func(p *MoveProgress) {
 			if p.Waiting = ""; err != nil {
 				p.Waiting = err.Error()
@@ -204,8 +206,8 @@ func (m *Mover) fill(ctx context.Context, d MoveDisk, layout *cluster.Layout, to
 const maxPasses = 5
 
 // fillSlot compares a slot until nothing is lacking. It is full when everything is
-// there that those who held it before have or, if none is left of them, everything
-// that k others can make up for. near is what gaps.nearby says of it.
+// there that those who held it before have or, if one of them is lost or none is left,
+// everything that k others can make up for. near is what gaps.nearby says of it.
 func (m *Mover) fillSlot(ctx context.Context, d MoveDisk, layout *cluster.Layout, s cluster.Slot, near bool) error {
 	lock := m.locks.of(d.ID(), s.PG)
 	lock.Lock()
@@ -222,7 +224,8 @@ func (m *Mover) fillSlot(ctx context.Context, d MoveDisk, layout *cluster.Layout
 	// Of owners whose lists may grow by what counts on who is lost, or has a loss: those
 	// of the own zone or of both are asked before the walk that is to prove it.
 	var others error
-	asked, wide := len(previous) == 0, !near
+	alone := len(previous) == 0 || layout.Bereft(s.PG, s.Index)
+	asked, wide := alone, !near
 	if asked {
 		others = m.othersSettled(ctx, layout, s, near)
 	}
@@ -234,7 +237,7 @@ func (m *Mover) fillSlot(ctx context.Context, d MoveDisk, layout *cluster.Layout
 		}}
 		o, err := c.run(ctx)
 		err = cmp.Or(err, o.filled, o.before)
-		if len(previous) == 0 || o.loss {
+		if alone || o.loss {
 			err = cmp.Or(err, o.others)
 			if err == nil && (!asked || o.wide && !wide) {
 				asked, wide = true, o.wide

@@ -27,6 +27,7 @@ type moveRegion struct {
 	moved   map[cluster.Slot]bool
 	appends int
 	behind  cluster.DiskID // a disk that is an epoch behind
+	deadFor time.Duration  // for which a call to the old disk waits in vain
 }
 
 func (d lossy) Delete(_ context.Context, keys []cluster.ShardKey) error {
@@ -113,6 +114,9 @@ func movingAs(t *testing.T, name string, p cluster.Profile, prepare func(r *move
 						return r.now.Epoch, nil
 					}
 					if dead {
+						r.mu.Unlock()
+						time.Sleep(r.deadFor)
+						r.mu.Lock()
 						return 0, cluster.ErrUnreachable
 					}
 					return r.epoch, nil
@@ -229,6 +233,70 @@ func TestMove(t *testing.T) {
 		pass(time.Minute)
 		moved, movingNow, _, _ := r.count()
 		if moved != movingNow-1 || r.moved[cluster.Slot{PG: bad.PG, Index: bad.Index}] {
+			t.Errorf("%d of %d moved", moved, movingNow)
+		}
+	})
+}
+
+// TestMoveOnward: a slot that went on to a third disk before the second had all of it, and
+// whose first one is lost, is not full with what the second has.
+func TestMoveOnward(t *testing.T) {
+	onward := func(r *moveRegion) {
+		second := r.new
+		for k, s := range r.had {
+			if k.Blob != (cluster.BlobID{1}) {
+				second.stored[k] = s
+			}
+		}
+		by := cluster.Disk{ID: cluster.DiskID{'a', 8}, Node: "a0", Weight: 1}
+		next, err := placement.Swap(r.layout, second.ID(), by, func(id cluster.DiskID) bool { return id == r.old.ID() })
+		if err != nil {
+			panic(err)
+		}
+		r.disks[by.ID] = &mendDisk{id: by.ID, r: r.mendRegion, stored: map[cluster.ShardKey]cluster.Shard{}, news: make(chan struct{})}
+		r.new = lossy{r.disks[by.ID], nil}
+		r.layout, r.now, r.epoch = next, next, next.Epoch
+		r.dead[r.old.ID()] = true
+	}
+	moving(t, "only one of those who can tell the rest is heard", func(r *moveRegion) {
+		onward(r)
+		for id := range r.disks {
+			r.dead[id] = r.dead[id] || id[0] == 'b' || id == cluster.DiskID{'a', 2}
+		}
+	}, func(t *testing.T, r *moveRegion) {
+		pass(time.Minute)
+		if moved, _, _, _ := r.count(); moved != 0 {
+			t.Errorf("%d slots were reported that lack shards", moved)
+		}
+		r.mendRegion.mu.Lock()
+		clear(r.dead)
+		r.dead[r.old.ID()] = true
+		r.mendRegion.mu.Unlock()
+		pass(2 * time.Minute)
+		if moved, movingNow, _, _ := r.count(); moved != movingNow {
+			t.Errorf("%d of %d moved", moved, movingNow)
+		}
+		r.hasAll(t)
+	})
+	moving(t, "a write of the epoch before is under way to another owner", func(r *moveRegion) {
+		onward(r)
+		r.behind = cluster.DiskID{'a', 1}
+	}, func(t *testing.T, r *moveRegion) {
+		pass(time.Minute)
+		if moved, _, _, _ := r.count(); moved != 0 {
+			t.Errorf("%d slots were reported", moved)
+		}
+	})
+}
+
+// TestMoveForsakenMidway: who held the slots is declared lost while the first of them
+// waits for it: the others do not wait in turn.
+func TestMoveForsakenMidway(t *testing.T) {
+	moving(t, "", func(r *moveRegion) { r.dead[r.old.ID()], r.deadFor = true, 5*time.Second }, func(t *testing.T, r *moveRegion) {
+		pass(time.Second)
+		r.agree(true)
+		pass(15 * time.Second)
+		if moved, movingNow, _, _ := r.count(); moved != movingNow || moved < 4 {
 			t.Errorf("%d of %d moved", moved, movingNow)
 		}
 	})
