@@ -45,10 +45,12 @@ func (i *incarnations) of(id cluster.DiskID) uint64 {
 	return i.seen[id.String()]
 }
 
+// keep what an opening came to. A disk that was put back and is full stays at what it
+// had: that does not count.
 func (i *incarnations) keep(id cluster.DiskID, n uint64) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	i.seen[id.String()] = n
+	i.seen[id.String()] = max(n, i.seen[id.String()])
 	if err := upkeep.WriteJSON(i.path, i.seen); err != nil {
 		i.logger.Warn("the incarnations of the disks are not kept", "path", i.path, "err", err)
 	}

@@ -3,6 +3,7 @@ package disk
 import (
 	"context"
 	"errors"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -41,6 +42,16 @@ func failOp(bad vfs.Op, apply bool, err error) vfs.Hook {
 	return func(op vfs.Op, _ string) (bool, error) {
 		if op == bad {
 			return apply, err
+		}
+		return true, nil
+	}
+}
+
+// failFile fails every call about a file of that name.
+func failFile(name string, err error) vfs.Hook {
+	return func(_ vfs.Op, path string) (bool, error) {
+		if filepath.Base(path) == name {
+			return false, err
 		}
 		return true, nil
 	}

@@ -36,8 +36,10 @@ func (d *Disk) load(lost string) error {
 			return err
 		}
 	}
-	if err := d.noteLoss(r.losses); err != nil {
-		return err
+	if len(r.losses) > 0 {
+		if err := d.noteLoss(r.losses); err != nil && !transient(err) { // a full disk keeps it in memory
+			return err
+		}
 	}
 	if !meta.complete || r.damaged > 0 || d.index.count >= flushRows {
 		return d.checkpoint(true)

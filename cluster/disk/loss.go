@@ -63,12 +63,9 @@ func (d *Disk) forgetMissing() error {
 	})
 }
 
-// noteLoss notes what a look at the segments has missed, durably and before anything
-// is served. A disk that is full keeps the note in memory.
+// noteLoss notes what is lost, durably and before anything is served. If that fails
+// the note is kept in memory.
 func (d *Disk) noteLoss(reasons []string) error {
-	if len(reasons) == 0 {
-		return nil
-	}
 	l := &Loss{Reason: strings.Join(reasons, "; "), Since: d.cfg.Now()}
 	l.Reason = l.Reason[:min(len(l.Reason), maxLossBytes)]
 	d.loss.Store(l)
@@ -78,9 +75,8 @@ func (d *Disk) noteLoss(reasons []string) error {
 	copy(page[56:], l.Reason)
 	sealPage(page)
 	err := replaceFile(d.fs, filepath.Join(d.cfg.Dir, lossName), page)
-	if err != nil && transient(err) {
+	if err != nil {
 		d.log.Warn("a loss is not noted on the disk", "err", err)
-		return nil
 	}
 	return err
 }
@@ -113,7 +109,8 @@ func (d *Disk) Incarnation() uint64 {
 }
 
 // incarnate begins the next incarnation. rolledBack says what is lost if a later
-// one was seen before.
+// one was seen before. That is noted first: once the next incarnation is there, nothing
+// else tells of it, and this opening may yet be cut short.
 func (d *Disk) incarnate() (rolledBack string, err error) {
 	d.manifestMu.Lock()
 	defer d.manifestMu.Unlock()
@@ -121,6 +118,13 @@ func (d *Disk) incarnate() (rolledBack string, err error) {
 	if was < seen {
 		rolledBack = fmt.Sprintf("the disk is of an earlier time: incarnation %d, of which %d was seen", was, seen)
 		d.log.Error("the disk was put back to an earlier time; what came later is lost here", "incarnation", was, "seen", seen)
+		switch err := d.noteLoss([]string{rolledBack}); {
+		case err == nil:
+		case transient(err):
+			return rolledBack, nil // and the incarnation stays: the next opening sees the same
+		default:
+			return rolledBack, err
+		}
 	}
 	err = d.changeManifest(func(m *manifest) { m.incarnation = max(was, seen) + 1 })
 	if errors.Is(err, cluster.ErrDiskFull) || errors.Is(err, cluster.ErrOverloaded) {

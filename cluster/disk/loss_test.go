@@ -3,6 +3,7 @@ package disk
 import (
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"bivalve/cluster"
@@ -119,5 +120,48 @@ func TestRolledBack(t *testing.T) {
 	}
 	if err := d.Restored(d.Loss()); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// An opening that noticed that the disk was put back, and then was cut short, leaves that
+// for the next to know.
+func TestRolledBackWhenOpeningIsCutShort(t *testing.T) {
+	for name, c := range map[string]struct {
+		fault vfs.Hook
+		opens bool
+	}{
+		"a segment does not open": {func(op vfs.Op, name string) (bool, error) {
+			if op == vfs.OpOpenRead && strings.Contains(name, "seg-") {
+				return false, syscall.EIO
+			}
+			return true, nil
+		}, false},
+		"the note cannot be written": {failFile(lossName+tempSuffix, syscall.EIO), false},
+		"there is no room for it":    {failFile(lossName+tempSuffix, syscall.ENOSPC), true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFaulty(t)
+			add(t, f.Disk, disktest.Shard(disktest.Key(1, 1), 5000, 1))
+			mustClose(t, f.Disk)
+			cfg := f.cfg
+			cfg.Incarnation = func(cluster.DiskID) uint64 { return f.Incarnation() + 3 }
+			f.set(c.fault)
+			d, err := Open(cfg)
+			if c.opens != (err == nil) {
+				t.Fatal(err)
+			}
+			if c.opens {
+				if d.Loss() == nil {
+					t.Fatal("not noticed")
+				}
+				mustClose(t, d)
+			}
+			f.clear()
+			d = mustOpen(t, cfg)
+			defer mustClose(t, d)
+			if d.Loss() == nil {
+				t.Fatal("forgotten by an opening that was cut short")
+			}
+		})
 	}
 }
