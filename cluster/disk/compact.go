@@ -231,11 +231,10 @@ func (d *Disk) dropSegment(s *segment) error {
 	delete(d.segments, s.number)
 	d.drops++
 	d.mu.Unlock()
-	if err := d.handles.forget(s.number); err != nil {
-		return err
-	}
-	// From here the file is dead whatever happens; Open removes it if this does not.
-	if err := d.fs.Remove(s.path); err != nil {
+	// From here the file is dead whatever happens; Open removes it if this does not. The
+	// handle goes after it, or a reader that comes late would open one that stays.
+	err = d.fs.Remove(s.path)
+	if err = errors.Join(err, d.handles.forget(s.number)); err != nil {
 		return err
 	}
 	d.log.Info("compacted segment", "segment", s.number)

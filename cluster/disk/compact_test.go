@@ -14,6 +14,40 @@ import (
 	"bivalve/cluster/disk/vfs"
 )
 
+// A reader that looked a record up just before its segment was dropped, and opens the file
+// just before it goes, keeps neither the file nor its space.
+func TestLateReaderOfADroppedSegment(t *testing.T) {
+	var d *Disk
+	late := 0
+	cfg := testConfig(t, vfs.Inject(vfs.NewMemFS(1<<30, true), func(op vfs.Op, path string) (bool, error) {
+		if number, kind, ok := parseSegmentName(filepath.Base(path)); ok && op == vfs.OpRemove && d != nil {
+			if f, err := d.handles.get(d.newSegment(number, kind)); err == nil {
+				d.handles.put(f)
+				late++
+			}
+		}
+		return true, nil
+	}))
+	cfg.SegmentBytes = 5000 * 32
+	mustFormat(t, cfg)
+	d = mustOpen(t, cfg)
+	defer mustClose(t, d)
+	fill(t, d, 300, 5000)
+	for range 5 {
+		if err := d.upkeep(t.Context(), true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if late == 0 {
+		t.Fatal("no segment was dropped under a reader: the test shows nothing")
+	}
+	for number := range d.handles.open {
+		if d.segments[number] == nil {
+			t.Errorf("segment %d is gone and still open", number)
+		}
+	}
+}
+
 // fill writes n shards and deletes all but every tenth.
 func fill(t *testing.T, d *Disk, n, size int) (kept []cluster.Shard, gone []cluster.ShardKey) {
 	t.Helper()
