@@ -40,8 +40,8 @@ const (
 	presentEvery = 3
 	canaryEvery  = 15
 	hungAfter    = 20
-	// maxFailedReads in a minute take the disk out of service; fewer are sectors
-	// that went bad, which mending writes elsewhere.
+	// maxFailedReads in a minute, of each file one a second, take the disk out of service;
+	// fewer are sectors that went bad, which mending writes elsewhere.
 	maxFailedReads = 8
 	canaryName     = "CANARY"
 )

@@ -201,17 +201,28 @@ func TestProbe(t *testing.T) {
 	}
 }
 
-// A sector that cannot be read makes the disk suspect; many take it out of service.
+// A sector that cannot be read makes the disk suspect, however many want what lies on it
+// before it is mended; one that fails on and on takes it out of service.
 func TestFailedReads(t *testing.T) {
 	f := newFaulty(t)
 	s := disktest.Shard(disktest.Key(1, 1), 500, 1)
 	add(t, f.Disk, s)
 	f.set(failOp(vfs.OpRead, false, syscall.EIO))
-	for i := range maxFailedReads {
-		state(t, f.Disk, map[bool]State{true: StateOK, false: StateSuspect}[i == 0])
+	read := func() {
+		t.Helper()
 		if _, err := disktest.ReadWhole(t.Context(), f.Disk, s.Key); !errors.Is(err, cluster.ErrDiskFailed) {
 			t.Fatal(err)
 		}
+	}
+	state(t, f.Disk, StateOK)
+	for range 3 * maxFailedReads {
+		read()
+	}
+	f.probe(false)
+	state(t, f.Disk, StateSuspect)
+	for range maxFailedReads {
+		f.watchTick()
+		read()
 	}
 	f.probe(false)
 	state(t, f.Disk, StateFailed)

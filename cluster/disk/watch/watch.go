@@ -33,7 +33,7 @@ type Monitor struct {
 	flying map[uint64]Call
 	reads  window
 	syncs  window
-	failed window // reads that gave EIO
+	failed window // reads that gave EIO, of each file one in a tick
 }
 
 // Call is a call under way. Ticks is its age.
@@ -68,11 +68,13 @@ func (m *Monitor) Around(op vfs.Op, name string, call func() error) error {
 	delete(m.flying, id)
 	switch {
 	case op == vfs.OpRead && errors.Is(err, syscall.EIO):
-		m.failed.add(m.tick, took)
+		if !slices.Contains(m.failed.calls, sample{m.tick, name, 0}) {
+			m.failed.add(sample{m.tick, name, 0})
+		}
 	case op == vfs.OpRead:
-		m.reads.add(m.tick, took)
+		m.reads.add(sample{tick: m.tick, took: took})
 	case op == vfs.OpSyncData, op == vfs.OpSync:
-		m.syncs.add(m.tick, took)
+		m.syncs.add(sample{tick: m.tick, took: took})
 	}
 	return err
 }
@@ -117,7 +119,8 @@ func (m *Monitor) LatencyOf(ticks uint64) Latency {
 	return Latency{p99(reads), p99(syncs)}
 }
 
-// FailedReads counts the reads that gave EIO in the last minute of ticks.
+// FailedReads counts the reads that gave EIO in the last minute of ticks: of each file one
+// in a tick, for many may want what lies on one bad sector until it is mended.
 func (m *Monitor) FailedReads() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -132,15 +135,16 @@ type window struct {
 
 type sample struct {
 	tick uint64
+	file string // of failed reads
 	took time.Duration
 }
 
-func (w *window) add(tick uint64, took time.Duration) {
+func (w *window) add(s sample) {
 	if len(w.calls) < windowCalls {
-		w.calls = append(w.calls, sample{tick, took})
+		w.calls = append(w.calls, s)
 		return
 	}
-	w.calls[w.at] = sample{tick, took}
+	w.calls[w.at] = s
 	w.at = (w.at + 1) % windowCalls
 }
 
