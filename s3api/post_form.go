@@ -9,8 +9,13 @@ import (
 	"unicode/utf8"
 )
 
-// maxFormFields bounds all that comes before the file, as S3 does.
-const maxFormFields = 20 << 10
+const (
+	// maxFormFields bounds all that comes before the file, as S3 does.
+	maxFormFields = 20 << 10
+	// maxFormRest bounds all that comes behind it: it counts for nothing, but the reader of
+	// parts holds the header of each in memory, and takes one of 10 MiB.
+	maxFormRest = 1 << 20
+)
 
 // form is a POST form, read up to the beginning of its file.
 type form struct {
@@ -22,10 +27,10 @@ type form struct {
 	bound    *boundedReader
 }
 
-// boundedReader ends in an error when too much comes before the file.
+// boundedReader ends in an error when too much comes before or behind the file.
 type boundedReader struct {
 	src  io.Reader
-	left int64 // -1: the file has begun
+	left int64 // -1: within the file
 }
 
 var errFieldsTooLarge = &apiError{code: "MaxPostPreDataLengthExceeded"}
@@ -119,12 +124,15 @@ func filename(part *multipart.Part) (string, error) {
 // end reads what follows the file: other fields are passed over, another file is
 // an error, and the last boundary must be there.
 func (f *form) end() error {
+	f.bound.left = maxFormRest
 	for {
 		part, err := f.rest.NextRawPart()
-		if err == io.EOF {
+		switch {
+		case err == io.EOF:
 			return nil
-		}
-		if err != nil {
+		case errors.Is(err, errFieldsTooLarge):
+			return failf("MalformedPOSTRequest", "What follows the file in your POST request was too large.")
+		case err != nil:
 			return badForm(err)
 		}
 		if strings.EqualFold(part.FormName(), "file") {

@@ -81,7 +81,9 @@ func TestPostForm(t *testing.T) {
 		t.Errorf("%q %v", a.body, a.Header)
 	}
 	// The fields behind the file count for nothing.
-	h.want(h.send(h.form("forms", upload{file: []byte("a"), after: func(w *multipart.Writer) { _ = w.WriteField("acl", "public-read") }})), 204, "")
+	for _, value := range []string{"public-read", strings.Repeat("x", 900<<10)} {
+		h.want(h.send(h.form("forms", upload{file: []byte("a"), after: func(w *multipart.Writer) { _ = w.WriteField("acl", value) }})), 204, "")
+	}
 	a = h.send(h.form("forms", upload{fields: map[string]string{"success_action_redirect": "https://example.com/done?a=b"},
 		conditions: `, ["starts-with", "$success_action_redirect", "https://example.com/"]`}))
 	if to := a.Header.Get("Location"); a.StatusCode != 303 || !strings.HasPrefix(to, "https://example.com/done?a=b&bucket=forms&key=x&etag=%22") {
@@ -171,6 +173,9 @@ func TestPostFormBad(t *testing.T) {
 		{"72 too small", upload{file: blob(9), conditions: `, ["content-length-range", 10, 99]`}, 400, "EntityTooSmall"},
 		{"72 too small, many pieces", upload{file: blob(9 << 20), conditions: `, ["content-length-range", 10000000, 20000000]`}, 400, "EntityTooSmall"},
 		{"73 two files", upload{file: []byte("a"), after: func(w *multipart.Writer) { _, _ = w.CreateFormFile("file", "b") }}, 400, "InvalidArgument"},
+		{"73 a header of 2 MB behind the file", upload{after: func(w *multipart.Writer) {
+			_, _ = w.CreatePart(textproto.MIMEHeader{"X": {strings.Repeat("x", 2<<20)}})
+		}}, 400, "MalformedPOSTRequest"},
 		{"73 field twice", upload{spoil: field("KEY", "y")}, 400, "InvalidArgument"},
 		{"73 field of 1 MB", upload{spoil: field("x-ignore-a", strings.Repeat("a", 1<<20))}, 400, "MaxPostPreDataLengthExceeded"},
 		{"73 10000 fields", upload{spoil: func(f map[string]string) {
