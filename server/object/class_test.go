@@ -30,7 +30,7 @@ func TestClasses(t *testing.T) {
 			zones  int
 			loses  string
 		}{
-			{"", geo.Shards(), 2, "a zone and m"}, {storageLean, 2 * geo.K, 2, "a zone"}, {storageOneZone, onezone.PerZone(), 1, "two"},
+			{"", geo.Shards(), 2, "a zone and m"}, {storageLean, 2 * geo.K, 2, "a zone"}, {storageOneZone, onezone.PerZone(), 1, "two, and the other zone"},
 		} {
 			t.Run(fmt.Sprintf("%d+%d %s", geo.K, geo.M, c.class), func(t *testing.T) {
 				r := newRig(t, geo)
@@ -95,10 +95,13 @@ func losses(r *rig, b *metadata.Blob, kind string) (out [][]cluster.Disk) {
 		m := int(b.Profile.M)
 		return [][]cluster.Disk{append(zones[0], zones[1][:m]...), append(zones[1], zones[0][:m]...)}
 	}
-	all := append(append([]cluster.Disk{}, zones[0]...), zones[1]...)
-	for i := range all {
-		for j := range i {
-			out = append(out, []cluster.Disk{all[i], all[j]})
+	its := 0
+	if b.Profile.Zone == string(zoneB) {
+		its = 1
+	}
+	for i, one := range zones[its] {
+		for _, two := range zones[its][:i] {
+			out = append(out, append([]cluster.Disk{one, two}, zones[1-its]...))
 		}
 	}
 	return out
