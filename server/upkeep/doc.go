@@ -18,6 +18,17 @@
 //	            group)
 //	heal.go     has missing shards rebuilt, the most endangered first (leader of each
 //	            partition); heal_chunk.go rebuilds those of one chunk in one zone
+//	census.go   adds up all records anew and compares them with counters and disks, when
+//	            an operator asks (census_window.go blobs by the lists of disks,
+//	            census_count.go the sums, census_stray.go what is too much)
+//	orphans.go  removes shards of no record, with the consent of their partition
+//	references.go ends references of copies that hold blobs for nothing (leader of each
+//	            partition); comparer.go compares them after a forced recovery
+//	lifecycle.go applies the lifecycle rules of buckets (the same; lifecycle_walk.go one
+//	            walk through a partition)
+//	voters.go   replaces the metadata voters of dead nodes (leader of each group;
+//	            voters_plan.go decides, and touches nothing)
+//	clock.go    tells the root group what the clock of this node shows
 //
 // Laws that live here: L3 (the index first, the shards later), L6 (the code that
 // finishes interrupted work is the code that does it), L7 (no shard is rebuilt from
