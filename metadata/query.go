@@ -198,10 +198,12 @@ type Finished struct {
 	Version  string   `cbor:"7,keyasint,omitempty"` // its id, "" = NullVersion
 }
 
-// GarbagePage asks for garbage queued before Before (Unix nanoseconds of log time).
+// GarbagePage asks for garbage queued before Before (Unix nanoseconds of log time), and
+// behind the item After (its GarbageID) if that is not empty.
 type GarbagePage struct {
-	Before int64 `cbor:"1,keyasint"`
-	Limit  int   `cbor:"2,keyasint"`
+	Before int64  `cbor:"1,keyasint"`
+	Limit  int    `cbor:"2,keyasint"`
+	After  []byte `cbor:"3,keyasint,omitempty"`
 }
 
 // GarbageItems answers it, oldest first.

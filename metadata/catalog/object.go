@@ -80,11 +80,10 @@ func (c *Catalog) AmendVersion(ctx context.Context, a metadata.AmendVersion) (do
 	return done, err
 }
 
-// Garbage lists up to limit blobs of a partition that became garbage before the
-// given log time (Unix nanoseconds).
-func (c *Catalog) Garbage(ctx context.Context, g replica.GroupID, before int64, limit int) ([]metadata.Garbage, error) {
+// Garbage lists blobs of a partition that nobody refers to any more, the oldest first.
+func (c *Catalog) Garbage(ctx context.Context, g replica.GroupID, page metadata.GarbagePage) ([]metadata.Garbage, error) {
 	var out metadata.GarbageItems
-	err := c.read(ctx, g, metadata.QueryGarbage, metadata.GarbagePage{Before: before, Limit: limit}, &out)
+	err := c.read(ctx, g, metadata.QueryGarbage, page, &out)
 	return out.Items, err
 }
 

@@ -174,6 +174,13 @@ func TestOverwriteAndDeleteQueueGarbage(t *testing.T) {
 	if len(g.Items) != 2 || g.Items[0].Blob.ID != (metadata.BlobID{1}) || g.Items[1].Blob.ID != (metadata.BlobID{2}) {
 		t.Fatalf("garbage %+v", g)
 	}
+	for i, want := range []int{1, 0} {
+		var behind metadata.GarbageItems
+		h.must(h.query(metadata.QueryGarbage, metadata.GarbagePage{Before: 1 << 62, Limit: 10, After: g.Items[i].ID[:]}, &behind))
+		if len(behind.Items) != want || want > 0 && behind.Items[0].ID != g.Items[1].ID {
+			t.Fatalf("behind item %d: %+v", i, behind)
+		}
+	}
 	h.must(h.query(metadata.QueryGarbage, metadata.GarbagePage{Before: g.Items[1].ID.QueuedAt(), Limit: 10}, &g))
 	if len(g.Items) != 1 {
 		t.Fatalf("grace is not honoured: %+v", g)

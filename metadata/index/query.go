@@ -166,7 +166,11 @@ func (ix *Index) queryGarbage(q metadata.GarbagePage) (any, error) {
 		return out, nil // some of it may be needed
 	}
 	cur := ix.t.garbage.Cursor()
-	for k, raw := cur.First(); len(k) == 10 && len(out.Items) < min(q.Limit, maxGarbage); k, raw = cur.Next() {
+	first := []byte{}
+	if len(q.After) > 0 {
+		first = append(bytes.Clone(q.After), 0)
+	}
+	for k, raw := cur.Seek(first); len(k) == 10 && len(out.Items) < min(q.Limit, maxGarbage); k, raw = cur.Next() {
 		g := metadata.Garbage{ID: metadata.GarbageID(k)}
 		if g.ID.QueuedAt() >= q.Before {
 			break

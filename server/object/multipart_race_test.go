@@ -187,7 +187,7 @@ func TestUploadRaces(t *testing.T) {
 func (r *rig) onlyLeft(v metadata.Version) {
 	r.t.Helper()
 	for g := 1; g <= r.catalog.Partitions(); g++ {
-		items, err := r.catalog.Garbage(r.t.Context(), replica.GroupID(g), 1<<62, 1000)
+		items, err := r.catalog.Garbage(r.t.Context(), replica.GroupID(g), metadata.GarbagePage{Before: 1 << 62, Limit: 1000})
 		if err != nil {
 			r.t.Fatal(err)
 		}

@@ -96,7 +96,7 @@ func TestComparer(t *testing.T) {
 			if s.References != references || s.Awaited != awaited || s.Untold != untold || s.Broken != broken {
 				t.Fatalf("%s: %+v", when, s)
 			}
-			garbage, err := cat.Garbage(ctx, home, 1<<62, 10)
+			garbage, err := cat.Garbage(ctx, home, metadata.GarbagePage{Before: 1 << 62, Limit: 10})
 			must(nil, err)
 			if len(garbage) > 0 {
 				t.Fatalf("%s: garbage is given away: %+v", when, garbage)
@@ -121,7 +121,7 @@ func TestComparer(t *testing.T) {
 		back := put(there, gone.Refer(ref))
 		must(nil, cat.DropReferences(ctx, home, []metadata.RefID{ref.ID}))
 		must(cat.DeleteKey(ctx, metadata.DeleteKey{Bucket: b.ID, Key: source}))
-		garbage, err := cat.Garbage(ctx, home, 1<<62, 10)
+		garbage, err := cat.Garbage(ctx, home, metadata.GarbagePage{Before: 1 << 62, Limit: 10})
 		if err != nil || len(garbage) != 1 {
 			t.Fatal(garbage, err)
 		}

@@ -1,6 +1,7 @@
 package upkeep
 
 import (
+	"bytes"
 	"context"
 	"log/slog"
 	"slices"
@@ -16,7 +17,7 @@ import (
 
 // GarbageQueue is the part of the catalog that keeps garbage.
 type GarbageQueue interface {
-	Garbage(ctx context.Context, g replica.GroupID, before int64, limit int) ([]metadata.Garbage, error)
+	Garbage(ctx context.Context, g replica.GroupID, page metadata.GarbagePage) ([]metadata.Garbage, error)
 	DropGarbage(ctx context.Context, g replica.GroupID, items []metadata.GarbageID) error
 }
 
@@ -27,7 +28,9 @@ type Remover interface {
 
 // Reclaimer removes the shards of overwritten and deleted blobs once their grace
 // is over, which outlives any read in flight. An item whose shards could not all
-// be removed stays in the queue: on any doubt bytes are kept.
+// be removed stays in the queue: on any doubt bytes are kept. It holds up none behind
+// it, however many there are: while a zone is away, that is all of them, and what the
+// other zone has of each is removed all the same.
 type Reclaimer struct {
 	Queue      GarbageQueue
 	Blobs      Remover
@@ -40,21 +43,27 @@ type Reclaimer struct {
 	Now        func() time.Time
 }
 
-// What one round takes from one partition, how much of it at a time, after how many
-// looks an item is tried again whose shards could not all be removed, and how long the
-// removing of a batch and a call to its partition may take.
+// What is taken of a queue at a time, after how many such batches that could not be
+// removed as a whole the other partitions have their turn, how many looks later what is
+// stuck is tried again, and how long the removing of a batch and a call to its partition
+// may take.
 const (
 	reclaimBatch    = 256
-	reclaimMost     = 10_000
+	reclaimTurn     = 40
 	reclaimParallel = 4
 	reclaimPatience = 10
 	reclaimFor      = 30 * time.Second
 	reclaimCall     = 15 * time.Second
 )
 
-// stuck are the items of one partition that could not be removed, with the time
-// when they are worth another try.
-type stuck map[metadata.GarbageID]time.Time
+// course is how far the reclaimer is in the queue of one partition.
+type course struct {
+	fresh []byte    // the last item that was tried; nil: none was
+	stuck bool      // of those up to it some are still there
+	again time.Time // when these are worth another try
+	retry []byte    // how far that has come; nil: at the first
+	left  bool      // some were still there again
+}
 
 // Run works until ctx ends.
 func (r *Reclaimer) Run(ctx context.Context) error {
@@ -67,7 +76,7 @@ func (r *Reclaimer) Run(ctx context.Context) error {
 	}
 	t := time.NewTicker(r.Every)
 	defer t.Stop()
-	waiting := map[replica.GroupID]stuck{}
+	courses := map[replica.GroupID]*course{}
 	for {
 		select {
 		case <-ctx.Done():
@@ -76,57 +85,86 @@ func (r *Reclaimer) Run(ctx context.Context) error {
 		}
 		for g := replica.GroupID(1); int(g) <= r.Partitions && ctx.Err() == nil; g++ {
 			if !r.Leads(g) {
-				delete(waiting, g)
+				delete(courses, g)
 				continue
 			}
-			if waiting[g] == nil {
-				waiting[g] = stuck{}
+			if courses[g] == nil {
+				courses[g] = &course{}
 			}
-			for more := true; more && ctx.Err() == nil && r.Leads(g); {
-				var n int
-				n, more = r.round(ctx, g, waiting[g])
-				removed.Add(float64(n))
-			}
+			removed.Add(float64(r.look(ctx, g, courses[g])))
 		}
 	}
 }
 
-// round removes up to one batch; more says that a further one may be waiting.
-// Items that are stuck are looked past, so that those behind them are reached.
-func (r *Reclaimer) round(ctx context.Context, g replica.GroupID, wait stuck) (removed int, more bool) {
-	limit := min(len(wait)+reclaimBatch, reclaimMost)
-	qctx, cancel := context.WithTimeout(ctx, reclaimCall)
-	defer cancel()
-	items, err := r.Queue.Garbage(qctx, g, r.graceBegan().UnixNano(), limit)
-	if err != nil {
-		r.Logger.Debug("garbage could not be listed", "group", g, "err", err)
-		return 0, false
+// look goes through what has come to a queue, then, if it is time, through what was
+// stuck in it, and tells how many items it has removed.
+func (r *Reclaimer) look(ctx context.Context, g replica.GroupID, c *course) (removed int) {
+	removed, left, _ := r.walk(ctx, g, &c.fresh, nil)
+	if left && !c.stuck {
+		c.stuck, c.again = true, r.Now().Add(reclaimPatience*r.Every)
 	}
-	more = len(items) == limit
-	items = slices.DeleteFunc(items, func(item metadata.Garbage) bool { return r.Now().Before(wait[item.ID]) })
-	if len(items) > reclaimBatch {
-		items, more = items[:reclaimBatch], true
+	if !c.stuck || r.Now().Before(c.again) {
+		return removed
 	}
-	if len(items) == 0 {
-		return 0, false
+	more, left, ended := r.walk(ctx, g, &c.retry, c.fresh)
+	c.left = c.left || left
+	if c.again = r.Now().Add(reclaimPatience * r.Every); ended {
+		c.stuck, c.left, c.retry = c.left, false, nil
 	}
-	gone := r.remove(ctx, items, wait)
-	if len(gone) == 0 {
-		return 0, more
-	}
-	// A disk that hangs takes all the time of the removing, but none of this.
-	dctx, cancel := context.WithTimeout(ctx, reclaimCall)
-	defer cancel()
-	if err := r.Queue.DropGarbage(dctx, g, gone); err != nil {
-		r.Logger.Debug("removed garbage could not be dropped from its queue", "group", g, "err", err)
-		return 0, false
-	}
-	return len(gone), more
+	return removed + more
 }
 
-// remove removes the shards of items and tells which are gone for good; the
-// others wait.
-func (r *Reclaimer) remove(ctx context.Context, items []metadata.Garbage, wait stuck) (gone []metadata.GarbageID) {
+// walk removes the items of a queue that are behind from, up to and with to (nil: all
+// that are ripe), and takes from along. left tells that some could not be removed, ended
+// that none is before it.
+func (r *Reclaimer) walk(ctx context.Context, g replica.GroupID, from *[]byte, to []byte) (removed int, left, ended bool) {
+	for turn := 0; turn < reclaimTurn && ctx.Err() == nil && r.Leads(g); {
+		items, err := r.list(ctx, g, *from)
+		if err != nil {
+			r.Logger.Debug("garbage could not be listed", "group", g, "err", err)
+			return removed, left, false
+		}
+		// A partition whose program does not know After begins at the first one again.
+		items = slices.DeleteFunc(items, func(i metadata.Garbage) bool {
+			return *from != nil && bytes.Compare(i.ID[:], *from) <= 0 || to != nil && bytes.Compare(i.ID[:], to) > 0
+		})
+		if len(items) == 0 {
+			return removed, left, true
+		}
+		gone := r.remove(ctx, items)
+		if err := r.drop(ctx, g, gone); err != nil {
+			r.Logger.Debug("removed garbage could not be dropped from its queue", "group", g, "err", err)
+			return removed, left, false
+		}
+		if removed += len(gone); len(gone) < len(items) {
+			left = true
+			turn++
+		}
+		*from = bytes.Clone(items[len(items)-1].ID[:])
+	}
+	return removed, left, false
+}
+
+// list is the batch behind an item.
+func (r *Reclaimer) list(ctx context.Context, g replica.GroupID, after []byte) ([]metadata.Garbage, error) {
+	ctx, cancel := context.WithTimeout(ctx, reclaimCall)
+	defer cancel()
+	return r.Queue.Garbage(ctx, g, metadata.GarbagePage{Before: r.graceBegan().UnixNano(), Limit: reclaimBatch, After: after})
+}
+
+// drop takes items off their queue. A disk that hangs takes all the time of the removing,
+// but none of this.
+func (r *Reclaimer) drop(ctx context.Context, g replica.GroupID, gone []metadata.GarbageID) error {
+	if len(gone) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, reclaimCall)
+	defer cancel()
+	return r.Queue.DropGarbage(ctx, g, gone)
+}
+
+// remove removes the shards of items and tells which are gone for good.
+func (r *Reclaimer) remove(ctx context.Context, items []metadata.Garbage) (gone []metadata.GarbageID) {
 	ctx, cancel := context.WithTimeout(ctx, reclaimFor)
 	defer cancel()
 	var mu sync.Mutex
@@ -139,14 +177,12 @@ func (r *Reclaimer) remove(ctx context.Context, items []metadata.Garbage, wait s
 			defer mu.Unlock()
 			if err != nil {
 				r.Logger.Debug("garbage stays queued", "blob", item.Blob.ID.String(), "err", err)
-				wait[item.ID] = r.Now().Add(reclaimPatience * r.Every)
 				return nil
 			}
-			delete(wait, item.ID)
 			gone = append(gone, item.ID)
 			return nil
 		})
 	}
-	_ = work.Wait() // what failed waits
+	_ = work.Wait() // what failed stays
 	return gone
 }

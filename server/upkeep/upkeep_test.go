@@ -1,11 +1,13 @@
 package upkeep
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
+	"sort"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -511,21 +513,70 @@ func TestReclaimer(t *testing.T) {
 	})
 }
 
-// TestStuckGarbage: items that cannot be removed do not keep those behind them.
+// TestStuckGarbage: items that cannot be removed, however many, do not keep those behind
+// them, nor those that come later; and they are removed once they can be.
 func TestStuckGarbage(t *testing.T) {
+	const stuck = 45 * reclaimBatch // more than one look tries
 	synctest.Test(t, func(t *testing.T) {
 		q := &fakeQueue{}
 		blobs := &fakeBlobs{stuck: map[metadata.BlobID]bool{}, gone: map[metadata.BlobID]int{}}
-		for i := range 3 * reclaimBatch {
-			id := metadata.BlobID{byte(i >> 8), byte(i)}
-			q.items = append(q.items, metadata.Garbage{ID: metadata.GarbageID{8: byte(i >> 8), 9: byte(i)}, Blob: metadata.Blob{ID: id}})
-			blobs.stuck[id] = i < reclaimBatch+10
+		put := func(n int, stuck bool) {
+			id := metadata.BlobID{byte(n >> 8), byte(n)}
+			q.mu.Lock()
+			q.items = append(q.items, metadata.Garbage{ID: metadata.GarbageID{7: 1, 8: byte(n >> 8), 9: byte(n)}, Blob: metadata.Blob{ID: id}})
+			q.mu.Unlock()
+			blobs.mu.Lock()
+			blobs.stuck[id] = stuck
+			blobs.mu.Unlock()
+		}
+		for i := range stuck {
+			put(i, true)
+		}
+		for i := range 2 * reclaimBatch {
+			put(stuck+i, false)
 		}
 		run(t, (&Reclaimer{Queue: q, Blobs: blobs, Partitions: 1, Grace: time.Minute, Every: 10 * time.Second, Logger: quiet, Now: time.Now,
 			Leads: func(replica.GroupID) bool { return true }}).Run)
+		pass(time.Minute)
+		if left := q.len(); left != stuck {
+			t.Errorf("%d items are left, %d of them cannot be removed", left, stuck)
+		}
+		put(stuck+2*reclaimBatch, false)
+		pass(15 * time.Second)
+		if left := q.len(); left != stuck {
+			t.Errorf("what came later is not removed at the next look: %d items are left", left)
+		}
+		blobs.mu.Lock()
+		clear(blobs.stuck)
+		blobs.mu.Unlock()
 		pass(5 * time.Minute)
-		if left := q.len(); left != reclaimBatch+10 {
-			t.Errorf("%d items are left, %d of them cannot be removed", left, reclaimBatch+10)
+		if left := q.len(); left != 0 {
+			t.Errorf("%d items are left", left)
+		}
+	})
+}
+
+// TestGarbageOfAnOldProgram: a partition that does not know where to go on is not asked
+// for the same items again and again.
+func TestGarbageOfAnOldProgram(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := &fakeQueue{old: true}
+		blobs := &fakeBlobs{stuck: map[metadata.BlobID]bool{{1}: true}, gone: map[metadata.BlobID]int{}}
+		for i := range 3 {
+			q.items = append(q.items, metadata.Garbage{ID: metadata.GarbageID{7: 1, 9: byte(i)}, Blob: metadata.Blob{ID: metadata.BlobID{byte(i)}}})
+		}
+		run(t, (&Reclaimer{Queue: q, Blobs: blobs, Partitions: 1, Grace: time.Minute, Every: 10 * time.Second, Logger: quiet, Now: time.Now,
+			Leads: func(replica.GroupID) bool { return true }}).Run)
+		pass(time.Minute)
+		if left := q.len(); left != 1 {
+			t.Errorf("%d items are left", left)
+		}
+		blobs.mu.Lock()
+		clear(blobs.stuck)
+		blobs.mu.Unlock()
+		pass(3 * time.Minute)
+		if left := q.len(); left != 0 {
+			t.Errorf("%d items are left", left)
 		}
 	})
 }
@@ -566,12 +617,17 @@ func (b hangingBlobs) RemoveBlob(ctx context.Context, blob *metadata.Blob) error
 type fakeQueue struct {
 	mu    sync.Mutex
 	items []metadata.Garbage
+	old   bool // of a program that begins at the first item always
 }
 
-func (q *fakeQueue) Garbage(_ context.Context, _ replica.GroupID, _ int64, limit int) ([]metadata.Garbage, error) {
+func (q *fakeQueue) Garbage(_ context.Context, _ replica.GroupID, page metadata.GarbagePage) ([]metadata.Garbage, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return slices.Clone(q.items[:min(limit, len(q.items))]), nil
+	first := 0
+	if len(page.After) > 0 && !q.old {
+		first = sort.Search(len(q.items), func(i int) bool { return bytes.Compare(q.items[i].ID[:], page.After) > 0 })
+	}
+	return slices.Clone(q.items[first:min(first+page.Limit, len(q.items))]), nil
 }
 
 func (q *fakeQueue) len() int {
