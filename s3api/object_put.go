@@ -1,6 +1,11 @@
 package s3api
 
-import "bivalve/metadata"
+import (
+	"errors"
+	"io"
+
+	"bivalve/metadata"
+)
 
 // putObject stores the body as a new version.
 func (c *call) putObject() error {
@@ -42,9 +47,10 @@ func (c *call) putObject() error {
 	return nil
 }
 
-// blame prefers the fault of the body to what the house made of it.
+// blame prefers the fault of the body to what the house made of it. A body that the house
+// has ended for want of room has none, whatever its wire says.
 func (u *upload) blame(err error) error {
-	if u.err != nil && u.err.Error() != "EOF" {
+	if u.err != nil && u.err != io.EOF && !errors.Is(err, ErrSlowDown) {
 		return u.err
 	}
 	return err

@@ -153,28 +153,45 @@ func TestTricklingBody(t *testing.T) {
 	}
 }
 
-// interrupting is a store that ends the bodies that it reads.
-type interrupting struct{ s3api.Objects }
+// interrupting is a store that ends the bodies that it reads, because it has no room for
+// their pace if it says so.
+type interrupting struct {
+	s3api.Objects
+	noRoom bool
+}
 
 func (o interrupting) PutObject(ctx context.Context, r s3api.PutRequest) (metadata.Version, error) {
 	go r.Body.(interface{ Interrupt() }).Interrupt() // beside the read
-	return o.Objects.PutObject(ctx, r)
+	v, err := o.Objects.PutObject(ctx, r)
+	if o.noRoom {
+		err = fmt.Errorf("%w: %v", s3api.ErrSlowDown, err)
+	}
+	return v, err
 }
 
-// A body that its reader interrupts ends as one that is idle.
+// A body that its reader interrupts ends as one that is idle, or with what its reader says
+// if that was not the body's fault.
 func TestInterruptedBody(t *testing.T) {
-	h := open(t, func(c *s3api.Config) { c.Objects = interrupting{c.Objects} })
-	h.bucket("slow")
-	c, err := net.Dial("tcp", h.addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	_, _ = io.WriteString(c, wire(h.signed("PUT", "/slow/x"), "abc", "Content-Length: 100"))
-	_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
-	out, _ := io.ReadAll(c)
-	if !strings.HasPrefix(string(out), "HTTP/1.1 400 ") || (answer{body: string(out)}).code() != "RequestTimeout" {
-		t.Errorf("%s", out)
+	for _, c := range []struct {
+		noRoom       bool
+		status, code string
+	}{{false, "400", "RequestTimeout"}, {true, "503", "SlowDown"}} {
+		for _, mode := range []string{"UNSIGNED-PAYLOAD", "STREAMING-UNSIGNED-PAYLOAD-TRAILER"} {
+			h := open(t, func(cfg *s3api.Config) { cfg.Objects = interrupting{cfg.Objects, c.noRoom} })
+			h.bucket("slow")
+			conn, err := net.Dial("tcp", h.addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			r := h.signed("PUT", "/slow/x", "X-Amz-Content-Sha256: "+mode, "X-Amz-Decoded-Content-Length: 50")
+			_, _ = io.WriteString(conn, wire(r, "abc", "Content-Length: 100"))
+			_ = conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+			out, _ := io.ReadAll(conn)
+			if !strings.HasPrefix(string(out), "HTTP/1.1 "+c.status+" ") || (answer{body: string(out)}).code() != c.code {
+				t.Errorf("%v, %s: %s", c.noRoom, mode, out)
+			}
+		}
 	}
 }
 
