@@ -2,8 +2,10 @@ package s3api_test
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
+	"maps"
 	"strings"
 	"testing"
 
@@ -11,6 +13,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
+	"bivalve/metadata"
+	"bivalve/s3api"
 	"bivalve/s3api/checksum"
 )
 
@@ -22,6 +26,29 @@ func (h *house) ops() *[]string {
 		return nil
 	}
 	return &seen
+}
+
+// looking is a store that tells which bodies it may end for their pace.
+type looking struct {
+	s3api.Objects
+	seen map[string]bool // by key
+}
+
+func (o looking) PutObject(ctx context.Context, r s3api.PutRequest) (metadata.Version, error) {
+	_, o.seen[r.Key] = r.Body.(interface{ Interrupt() })
+	return o.Objects.PutObject(ctx, r)
+}
+
+// TestCopiesHaveNoPace: the body of a client may be ended for its pace, that of a copy not.
+func TestCopiesHaveNoPace(t *testing.T) {
+	seen := map[string]bool{}
+	h := open(t, func(cfg *s3api.Config) { cfg.Objects = looking{cfg.Objects, seen} })
+	h.bucket("paced")
+	h.want(h.do("PUT", "/paced/from", "data"), 200, "")
+	h.want(h.do("PUT", "/paced/to", "", "X-Amz-Copy-Source: paced/from"), 200, "")
+	if want := map[string]bool{"from": true, "to": false}; !maps.Equal(seen, want) {
+		t.Errorf("%v, want %v", seen, want)
+	}
 }
 
 // TestCopiesByReference: what a copy that shares its source's bytes keeps of it, and

@@ -147,7 +147,7 @@ func (c *call) setSourceVersion(src *metadata.Version) {
 }
 
 // withSource opens a part of the source and hands it over as a body.
-func (c *call) withSource(ctx context.Context, src metadata.Version, s span, algorithm string, store func(*upload) error) error {
+func (c *call) withSource(ctx context.Context, src metadata.Version, s span, algorithm string, store func(Body) error) error {
 	if s.length == 0 {
 		return store(newCopy(strings.NewReader(""), 0, algorithm))
 	}

@@ -52,7 +52,7 @@ func (c *call) makeCopy(ctx context.Context, r CopyRequest, asked string) (v met
 	if asked == "" {
 		asked = src.Checksum.Algorithm
 	}
-	err = c.withSource(ctx, src, span{0, src.Bytes}, asked, func(body *upload) (err error) {
+	err = c.withSource(ctx, src, span{0, src.Bytes}, asked, func(body Body) (err error) {
 		v, err = c.api.Objects.PutObject(ctx, PutRequest{Bucket: r.Bucket, Key: r.Key, Bytes: src.Bytes, Body: body,
 			Attributes: r.Attributes, Tags: r.Tags, Lock: r.Lock, Condition: r.Condition, Seal: r.Seal})
 		return err
@@ -65,7 +65,7 @@ func (c *call) makePart(ctx context.Context, r CopyPartRequest, clientKey []byte
 	if p, err = c.api.Copier.CopyPart(ctx, r); !errors.Is(err, ErrNotShared) {
 		return p, err
 	}
-	err = c.withSource(ctx, r.Source, span{r.Offset, r.Bytes}, kept(r.Algorithm), func(body *upload) (err error) {
+	err = c.withSource(ctx, r.Source, span{r.Offset, r.Bytes}, kept(r.Algorithm), func(body Body) (err error) {
 		p, err = c.api.Uploads.PutPart(ctx, PutPartRequest{Bucket: r.Bucket, Key: r.Key, Upload: r.Upload, Number: r.Number,
 			Bytes: r.Bytes, Body: body, ClientKey: clientKey})
 		return otherKey(err)

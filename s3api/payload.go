@@ -112,7 +112,7 @@ func (t *timedBody) Read(p []byte) (int, error) {
 // notices as well.
 type upload struct {
 	src    io.Reader
-	wire   *timedBody // nil: the bytes come from the house itself
+	wire   *timedBody
 	frames *sigv4.Frames
 	size   int64
 	left   int64
@@ -199,8 +199,9 @@ func (c *call) newUpload(algorithm string) (*upload, error) {
 	return u, nil
 }
 
-// newCopy is the body of a copy within the house.
-func newCopy(src io.Reader, size int64, algorithm string) *upload {
+// newCopy is the body of a copy within the house. It cannot be interrupted: there is no
+// client whose pace it has.
+func newCopy(src io.Reader, size int64, algorithm string) Body {
 	if algorithm == "" {
 		algorithm = checksum.CRC64NVME
 	}
@@ -208,7 +209,7 @@ func newCopy(src io.Reader, size int64, algorithm string) *upload {
 	if size == 0 {
 		u.finish()
 	}
-	return u
+	return struct{ Body }{u}
 }
 
 // payloadSize is the number of bytes without framing.
@@ -333,11 +334,7 @@ func (u *upload) verify() error {
 
 // Interrupt ends the body of a client that is too slow, with RequestTimeout. It may be
 // called at any time, beside a Read too.
-func (u *upload) Interrupt() {
-	if u.wire != nil { // nil: from the house
-		u.wire.interrupt()
-	}
-}
+func (u *upload) Interrupt() { u.wire.interrupt() }
 
 // Sums answers what was computed; call it after io.EOF.
 func (u *upload) Sums() Sums { return u.sums }

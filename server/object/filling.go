@@ -45,7 +45,7 @@ const (
 type intake struct {
 	s         *Store
 	body      io.Reader
-	interrupt func() // nil: its bytes come from the house, and are waited for
+	interrupt func() // nil: its bytes come from the house, and are waited for; it gives room back all the same
 	k, all    int    // shards of a chunk, of data and in all
 	claim     int64  // bytes of data of a whole chunk, in shards
 

@@ -281,6 +281,35 @@ func TestModerateUploadKeepsItsPlace(t *testing.T) {
 	})
 }
 
+// TestBodiesOfTheHouse: copies whose source comes slowly are neither refused nor ended, and
+// keep no room for what has not come while others wait for it.
+func TestBodiesOfTheHouse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, erasure.Geometry{K: 2, M: 1}, budget(64<<20))
+		data := pattern(2*chunk, 8)
+		var copies sync.WaitGroup
+		for i := range 5 { // as many as there is room for
+			copies.Go(func() {
+				key := fmt.Sprint("copy", i)
+				v, err := r.PutObject(t.Context(), PutRequest{Bucket: "bucket", Key: key, Bytes: int64(len(data)),
+					Body: struct{ Body }{newPaced(data, 0, 300_000)}})
+				if err != nil {
+					t.Errorf("%s: %v", key, err)
+					return
+				}
+				r.check(v, data, 0, v.Bytes)
+			})
+		}
+		time.Sleep(stallEvery / 2)
+		began := time.Now()
+		r.mustPut("k", pattern(chunk, 1))
+		if took := time.Since(began); took > 2*stallEvery {
+			t.Errorf("another took %v", took)
+		}
+		copies.Wait()
+	})
+}
+
 // TestPacePicksUp: an upload that was slow and gets fast takes room as one that is.
 func TestPacePicksUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -147,16 +147,13 @@ func (in *intake) look() {
 	waiters := in.s.waiters.Load()
 	long := in.recent.took >= stallEvery*3/4
 	soon := in.recent.took >= stallFirst*3/4 && (in.how == unknown || in.how == prompt && waiters > 0)
-	if in.interrupt == nil {
-		return
-	}
 	if long || soon {
 		in.judge(in.recent, long)
 		if long || in.how != unknown {
 			in.recent = progress{}
 		}
 	}
-	if !in.ended && !in.over.IsZero() && in.since.Sub(in.over) >= overFor && in.s.intakes.endOne(waiters) {
+	if in.interrupt != nil && !in.ended && !in.over.IsZero() && in.since.Sub(in.over) >= overFor && in.s.intakes.endOne(waiters) {
 		in.ended, in.refused = true, in.how != dawdling
 		in.interrupt()
 	}
