@@ -100,12 +100,18 @@ func (in *intake) fill(ctx context.Context, length, shard int, last bool) (_ [][
 			err = fmt.Errorf("%w for a body of its pace (%v)", ErrBusy, err) // not what the body says
 		}
 	}()
+	body := readerFunc(func(p []byte) (int, error) {
+		if ctx.Err() != nil { // a chunk before this one has failed: who sends slowly hears of it now
+			return 0, context.Cause(ctx)
+		}
+		return in.read(p)
+	})
 	first := make([]byte, min(length, firstBytes))
-	if err := readFull(readerFunc(in.read), first); err != nil {
+	if err := readFull(body, first); err != nil {
 		return nil, err
 	}
 	if how == unknown {
-		if err := in.takeSample(ctx, first); err != nil {
+		if err := in.takeSample(ctx, body, first); err != nil {
 			return nil, err
 		}
 		first = in.sample
@@ -115,7 +121,7 @@ func (in *intake) fill(ctx context.Context, length, shard int, last bool) (_ [][
 	}
 	src := readerFunc(func(p []byte) (int, error) {
 		if len(first) == 0 {
-			return in.read(p)
+			return body(p)
 		}
 		n := copy(p, first)
 		if first = first[n:]; len(first) == 0 {
@@ -135,7 +141,7 @@ func (in *intake) fill(ctx context.Context, length, shard int, last bool) (_ [][
 		clear(p[len(part):])
 	}
 	if last {
-		if err := readEnd(readerFunc(in.read)); err != nil {
+		if err := readEnd(body); err != nil {
 			return nil, err
 		}
 	}
@@ -169,7 +175,7 @@ func (in *intake) begin(length, shard int) manner {
 }
 
 // takeSample reads what shows the pace of a body.
-func (in *intake) takeSample(ctx context.Context, first []byte) error {
+func (in *intake) takeSample(ctx context.Context, body io.Reader, first []byte) error {
 	n := min(in.length, sampleBytes)
 	if err := in.s.wait(ctx, in.s.intakes.arriving, int64(n)); err != nil {
 		return err
@@ -185,7 +191,7 @@ func (in *intake) takeSample(ctx context.Context, first []byte) error {
 	in.timed, in.recent = progress{}, progress{} // the client's own time to its first byte is none of its pace
 	in.watch = time.AfterFunc(stallFirst, in.look)
 	in.mu.Unlock()
-	return readFull(readerFunc(in.read), in.sample[copy(in.sample, first):])
+	return readFull(body, in.sample[copy(in.sample, first):])
 }
 
 // dropSample gives the sample back.

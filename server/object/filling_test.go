@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"bivalve/cluster"
 	"bivalve/erasure"
 )
 
@@ -307,6 +308,24 @@ func TestBodiesOfTheHouse(t *testing.T) {
 			t.Errorf("another took %v", took)
 		}
 		copies.Wait()
+	})
+}
+
+// TestSlowBodyHearsOfAFailure: an upload whose first chunk cannot be stored fails then, not
+// when its client has sent all of the next.
+func TestSlowBodyHearsOfAFailure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, erasure.Geometry{K: 2, M: 1})
+		r.shards.setHook(func(_ context.Context, c call) (bool, error) { return c.op != opAppend, cluster.ErrDiskFull })
+		data := pattern(2*chunk, 1)
+		began := time.Now()
+		_, err := r.PutObject(t.Context(), PutRequest{Bucket: "bucket", Key: "k", Bytes: int64(len(data)), Body: newPaced(data, chunk+100_000, 2<<10)})
+		if !errors.Is(err, ErrFull) {
+			t.Error(err)
+		}
+		if took := time.Since(began); took > 10*time.Second {
+			t.Errorf("took %v", took)
+		}
 	})
 }
 
