@@ -11,14 +11,14 @@ func (ix *Index) createBucket(b metadata.Bucket) (any, error) {
 	if ix.t.buckets.Get([]byte(b.Name)) != nil {
 		return nil, metadata.ErrBucketExists
 	}
-	// The count walks the pages, not the rows; buckets are few and made seldom.
-	if ix.t.buckets.count() >= maxBuckets {
+	if ix.buckets >= maxBuckets {
 		return nil, metadata.ErrTooManyBuckets
 	}
 	b.Created, b.Deleting, b.Revision, b.Spread = ix.lastTime, 0, 0, 0
 	if b.Rules != (metadata.BucketRules{}) {
 		b.Revision = ix.lastTime
 	}
+	ix.buckets++
 	return b, ix.putBucket(b)
 }
 
@@ -73,6 +73,7 @@ func (ix *Index) dropBucket(m metadata.BucketMark) (any, error) {
 	if _, err := ix.putConfig(metadata.PutConfig{Key: droppedKey(m.ID), Any: true}); err != nil {
 		return nil, err
 	}
+	ix.buckets--
 	return nil, ix.t.buckets.Delete([]byte(m.Name))
 }
 

@@ -94,6 +94,7 @@ type Index struct {
 	dirty    bool
 	stats    metadata.Stats
 	requests map[metadata.RequestID]int64 // -> log time, mirrors the table
+	buckets  int                          // rows of that table
 	usage    map[metadata.BucketID]*metadata.Usage
 	used     map[metadata.BucketID]bool // whose usage is not written yet
 	digest   uint64                     // of all tables but meta

@@ -47,7 +47,7 @@ func (ix *Index) save() error {
 func (ix *Index) load() error {
 	ix.applied, ix.durable, ix.lastTime, ix.dirty = Applied{}, Applied{}, 0, false
 	ix.stats = metadata.Stats{AtRisk: map[string]int64{}}
-	ix.requests = map[metadata.RequestID]int64{}
+	ix.requests, ix.buckets = map[metadata.RequestID]int64{}, 0
 	ix.digest = 0
 	ix.usage, ix.used = map[metadata.BucketID]*metadata.Usage{}, map[metadata.BucketID]bool{}
 	format := ix.t.meta.b.Get(keyFormat)
@@ -74,7 +74,11 @@ func (ix *Index) load() error {
 	if err := ix.loadUsage(); err != nil {
 		return fmt.Errorf("index %s: usage: %w", ix.path, err)
 	}
-	cur := ix.t.requests.Cursor()
+	cur := ix.t.buckets.Cursor()
+	for k, _ := cur.First(); k != nil; k, _ = cur.Next() {
+		ix.buckets++
+	}
+	cur = ix.t.requests.Cursor()
 	for k, _ := cur.First(); k != nil; k, _ = cur.Next() {
 		at, id, err := parseRequestKey(k)
 		if err != nil {

@@ -123,8 +123,6 @@ func (t table) leave(k []byte) {
 	}
 }
 
-func (t table) count() int { return t.b.Stats().KeyN }
-
 // Cursor walks in the order of the keys; it does not survive a change.
 func (t table) Cursor() records { return records{t, t.b.Cursor()} }
 
