@@ -35,7 +35,7 @@ const (
 	CmdAbortUpload    CommandKind = 25 // UploadRef -> nothing
 	CmdFenceBucket    CommandKind = 26 // Fence -> nothing, ErrBucketNotEmpty
 	CmdDropGarbage    CommandKind = 27 // DropGarbage -> nothing
-	CmdMarkShards     CommandKind = 28 // MarkShards -> BlobStates, one for each mark
+	CmdMarkShards     CommandKind = 28 // MarkShards -> BlobStates, one for each mark that was done
 	CmdSetRules       CommandKind = 30 // SetRules -> nothing
 	CmdAmendVersion   CommandKind = 31 // AmendVersion -> Committed
 	CmdExpireVersions CommandKind = 32 // ExpireVersions -> Expired

@@ -74,7 +74,8 @@ type ShardMark struct {
 // MaxMarks is how many marks one command carries.
 const MaxMarks = 1000
 
-// MarkShards changes what is known to be missing.
+// MarkShards changes what is known to be missing. The answer is of the marks that were
+// done, from the first one on; those behind them are to be proposed again.
 type MarkShards struct {
 	Marks []ShardMark `cbor:"1,keyasint"`
 }

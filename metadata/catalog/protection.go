@@ -8,7 +8,8 @@ import (
 )
 
 // MarkShards changes what a partition knows to be missing, at most MaxMarks at a
-// time, and tells of each mark what the partition knows of its blob.
+// time, and tells of each mark what the partition knows of its blob. Of blobs with very
+// many owners it may do the first ones alone, one at least: those that it tells of.
 func (c *Catalog) MarkShards(ctx context.Context, g replica.GroupID, marks []metadata.ShardMark) ([]metadata.BlobState, error) {
 	var out metadata.BlobStates
 	err := c.change(ctx, g, metadata.CmdMarkShards, metadata.MarkShards{Marks: marks}, &out)

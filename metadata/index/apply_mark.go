@@ -4,8 +4,14 @@ import (
 	"bivalve/metadata"
 )
 
+// mostMarked bounds the parts of owners' records that one command writes again, but for
+// those of its first mark: a blob has up to MaxOwners owners, and every replica has them
+// all in memory at once.
+const mostMarked = 30_000
+
 // markShards changes what is known to be missing, in the records of all owners. A
-// mark of a blob that is not held changes nothing: what is deleted stays deleted.
+// mark of a blob that is not held changes nothing: what is deleted stays deleted. The
+// answer ends before the first mark that is too much for one command.
 func (ix *Index) markShards(c metadata.MarkShards) (any, error) {
 	if len(c.Marks) > metadata.MaxMarks {
 		return nil, metadata.ErrMalformed
@@ -15,7 +21,8 @@ func (ix *Index) markShards(c metadata.MarkShards) (any, error) {
 	held := map[metadata.BlobID]holding{}
 	var blobs []metadata.BlobID     // in the order of the marks
 	var owners []metadata.BlobOwner // each once, in the same order
-	known := map[metadata.BlobOwner]bool{}
+	recs := ownerRecords{ix: ix}
+	parts := 0
 	for i, m := range c.Marks {
 		h, ok, err := ix.holding(m.Blob)
 		if err != nil {
@@ -28,18 +35,20 @@ func (ix *Index) markShards(c metadata.MarkShards) (any, error) {
 			return nil, metadata.ErrMalformed
 		}
 		if marks[m.Blob] == nil {
+			fresh, n, err := recs.unread(h.Owners)
+			if err != nil {
+				return nil, err
+			}
+			if parts += n; parts > mostMarked && i > 0 {
+				out.States = out.States[:i]
+				break
+			}
+			owners = append(owners, fresh...)
 			held[m.Blob] = h
 			blobs = append(blobs, m.Blob)
 		}
 		marks[m.Blob] = append(marks[m.Blob], m)
-		for _, o := range h.Owners {
-			if !known[o] {
-				known[o] = true
-				owners = append(owners, o)
-			}
-		}
 	}
-	recs := ownerRecords{ix: ix}
 	was := map[metadata.BlobID]metadata.Blob{}
 	for _, id := range blobs {
 		b, err := recs.blob(id, held[id])

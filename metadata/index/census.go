@@ -7,21 +7,25 @@ import (
 	"bivalve/metadata"
 )
 
-// maxPageNotes bounds the notes of one answer: a blob of 5 GiB may have 1,280.
-const maxPageNotes = 16_384
+// Bounds of one answer beside that of its rows: a blob of 5 GiB may have 1,280 notes,
+// and one that was copied often MaxOwners owners.
+const (
+	maxPageNotes  = 16_384
+	maxPageOwners = 16_384
+)
 
 // queryBlobs lists the blobs that are held or garbage.
 func (ix *Index) queryBlobs(q metadata.BlobPage) (any, error) {
 	var out metadata.BlobRows
 	recs := ownerRecords{ix: ix}
-	notes := 0
+	notes, owners := 0, 0
 	cur := ix.t.blobs.Cursor()
 	var from []byte
 	if q.After != nil {
 		from = append(bytes.Clone(q.After), 0)
 	}
 	for k, raw := cur.Seek(from); len(k) == len(metadata.BlobID{}); k, raw = cur.Next() {
-		if len(out.Rows) == clamp(q.Limit) || notes > maxPageNotes {
+		if len(out.Rows) == clamp(q.Limit) || notes > maxPageNotes || owners > maxPageOwners {
 			out.More = true
 			break
 		}
@@ -33,7 +37,7 @@ func (ix *Index) queryBlobs(q metadata.BlobPage) (any, error) {
 		if err != nil {
 			return nil, err
 		}
-		notes += len(row.Blob.Notes)
+		notes, owners = notes+len(row.Blob.Notes), owners+len(row.Owners)
 		out.Rows = append(out.Rows, row)
 	}
 	return out, nil
@@ -73,10 +77,10 @@ func (ix *Index) queryLast(q metadata.LastPage) (any, error) {
 	var out metadata.LastPlaces
 	recs := ownerRecords{ix: ix}
 	told := map[metadata.BlobOwner]bool{}
-	blobs := 0
+	blobs, owners := 0, 0
 	cur := ix.t.under.Cursor()
 	for k, _ := cur.Seek(nil); len(k) == 18 && k[0] == 0; k, _ = cur.Next() {
-		if blobs++; blobs > clamp(q.Limit) {
+		if blobs++; blobs > clamp(q.Limit) || owners > maxPageOwners {
 			out.More = true
 			break
 		}
@@ -84,6 +88,7 @@ func (ix *Index) queryLast(q metadata.LastPage) (any, error) {
 		if err != nil {
 			return nil, err
 		}
+		owners += len(h.Owners)
 		for _, o := range h.Owners {
 			if told[o] {
 				continue

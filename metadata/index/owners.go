@@ -79,6 +79,22 @@ func (r *ownerRecords) owner(o metadata.BlobOwner) (*ownerRecord, error) {
 	return got, err
 }
 
+// unread reads those of owners that were not read before, each once, and tells how many
+// parts they have.
+func (r *ownerRecords) unread(owners []metadata.BlobOwner) (fresh []metadata.BlobOwner, parts int, err error) {
+	for _, o := range owners {
+		if r.read[o] != nil {
+			continue
+		}
+		rec, err := r.owner(o)
+		if err != nil {
+			return nil, 0, err
+		}
+		fresh, parts = append(fresh, o), parts+len(rec.parts)
+	}
+	return fresh, parts, nil
+}
+
 // blob is what is stored of a held blob; all its owners have the same of it.
 func (r *ownerRecords) blob(id metadata.BlobID, h holding) (metadata.Blob, error) {
 	rec, err := r.owner(h.Owners[0])

@@ -430,3 +430,81 @@ func TestReferencesArePaged(t *testing.T) {
 		t.Errorf("releases %+v", rel.Refs)
 	}
 }
+
+// Marks of blobs whose owners have very many parts are not all done by one command: every
+// replica would need the memory for all of them.
+func TestMarksOfLargeOwners(t *testing.T) {
+	const objects = 5
+	h := newHarness(t)
+	var marks []metadata.ShardMark
+	for n := range byte(objects) {
+		parts := make([]metadata.Part, metadata.MaxParts)
+		for i := range parts {
+			parts[i] = blobPart(i+1, n, 0)
+			parts[i].Blob.ID[1], parts[i].Blob.ID[2] = byte(i>>8), byte(i)
+		}
+		h.must(h.do(metadata.CmdPutVersion, metadata.PutVersion{Version: version(fmt.Sprint("k", n), "e", parts...)}))
+		first := mark(n, 1, 0)
+		second := first
+		second.Set = 2
+		marks = append(marks, first, second)
+	}
+	const most = 2 * mostMarked / metadata.MaxParts
+	for done := 0; done < len(marks); {
+		raw, err := h.apply(h.command(metadata.CmdMarkShards, metadata.MarkShards{Marks: marks[done:]}))
+		h.must(err)
+		var answer metadata.BlobStates
+		h.must(metadata.DecodeBody(raw, &answer))
+		got := answer.States
+		if want := min(most, len(marks)-done); len(got) != want {
+			t.Fatalf("one command does %d marks, want %d", len(got), want)
+		}
+		done += len(got)
+		if s := h.stats(); s.UnderProtected != int64(done/2) || s.Queued != int64(done/2) {
+			t.Errorf("after %d marks: %+v", done, s)
+		}
+	}
+}
+
+// An answer that lists blobs with their owners ends before it is too long.
+func TestAnswersOfManyOwners(t *testing.T) {
+	const blobs = 20
+	h := newHarness(t)
+	var owned holding
+	r := metadata.HeldReference{To: 2}
+	for n := range byte(blobs) {
+		r.Parts = append(r.Parts, blobPart(0, n, 0b110001))
+	}
+	for n := range metadata.MaxOwners {
+		id := metadata.RefID{byte(n), byte(n >> 8), 1}
+		h.must(h.ix.storeReference(id, r))
+		owned.Owners = append(owned.Owners, metadata.ReferenceOwner(id))
+	}
+	for _, p := range r.Parts {
+		owned.Place = append([]byte{0, 1}, p.Blob.ID[:]...)
+		h.must(h.ix.t.under.Put(owned.Place, nil))
+		h.must(h.ix.putHolding(p.Blob.ID, owned))
+	}
+	seen := 0
+	for page, after := (metadata.BlobRows{More: true}), []byte(nil); page.More; {
+		page = metadata.BlobRows{}
+		h.must(h.query(metadata.QueryBlobs, metadata.BlobPage{After: after, Limit: 1000}, &page))
+		owners := 0
+		for _, row := range page.Rows {
+			owners += len(row.Owners)
+		}
+		if owners > maxPageOwners+metadata.MaxOwners || owners == 0 {
+			t.Fatalf("an answer with %d owners", owners)
+		}
+		seen += owners
+		after = page.Rows[len(page.Rows)-1].Blob.ID[:]
+	}
+	if seen != blobs*metadata.MaxOwners {
+		t.Errorf("%d owners were told, want %d", seen, blobs*metadata.MaxOwners)
+	}
+	var last metadata.LastPlaces
+	h.must(h.query(metadata.QueryLast, metadata.LastPage{Limit: 1000}, &last))
+	if !last.More || len(last.Objects) > maxPageOwners+metadata.MaxOwners {
+		t.Errorf("%d objects of %d blobs; more: %v", len(last.Objects), blobs, last.More)
+	}
+}

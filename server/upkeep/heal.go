@@ -247,8 +247,8 @@ func (h *Healer) page(ctx context.Context, g replica.GroupID, l *cluster.Layout,
 	}
 	_ = work.Wait() // what failed waits
 	for len(done) > 0 {
-		n := min(len(done), metadata.MaxMarks)
-		if err := h.clear(ctx, g, l, done[:n]); err != nil {
+		n, err := h.clear(ctx, g, l, done[:min(len(done), metadata.MaxMarks)])
+		if err != nil {
 			return healed.Load(), err
 		}
 		done = done[n:]
@@ -326,21 +326,21 @@ type clearing struct {
 	job  healJob
 }
 
-// clear takes healed shards off the queue. A blob that nobody holds any more was
+// clear takes healed shards off the queue, and tells of how many of done. A blob that nobody holds any more was
 // deleted meanwhile: its shards must not stay (it is never committed again). Those
 // of garbage are left to the reclaimer, or, if it was here before, to the sweep of
 // orphans.
-func (h *Healer) clear(ctx context.Context, g replica.GroupID, l *cluster.Layout, done []clearing) error {
+func (h *Healer) clear(ctx context.Context, g replica.GroupID, l *cluster.Layout, done []clearing) (int, error) {
 	marks := make([]metadata.ShardMark, len(done))
 	for i, c := range done {
 		marks[i] = c.mark
 	}
 	states, err := h.cfg.Queue.MarkShards(ctx, g, marks)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	if len(states) != len(done) {
-		return metadata.ErrMalformed
+	if len(states) < 1 || len(states) > len(done) {
+		return 0, metadata.ErrMalformed
 	}
 	var first error
 	for i, state := range states {
@@ -355,5 +355,5 @@ func (h *Healer) clear(ctx context.Context, g replica.GroupID, l *cluster.Layout
 	if first != nil {
 		h.cfg.Logger.Debug("shards of deleted objects are left to the sweep", "err", first)
 	}
-	return nil
+	return len(states), nil
 }

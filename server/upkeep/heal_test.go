@@ -25,6 +25,7 @@ type healRegion struct {
 	blobs   map[metadata.BlobID]*metadata.Blob
 	state   map[metadata.BlobID]metadata.BlobState // of those that are not held any more
 	refused error                                  // of marks
+	most    int                                    // of marks that one command does; 0: all
 	hands   func(to cluster.NodeID, c LackingChunk) (uint64, error)
 	jobs    []string
 	deleted []cluster.ShardKey
@@ -38,6 +39,9 @@ func (r *healRegion) MarkShards(_ context.Context, _ replica.GroupID, marks []me
 	defer r.mu.Unlock()
 	if r.refused != nil {
 		return nil, r.refused
+	}
+	if r.most > 0 {
+		marks = marks[:min(len(marks), r.most)]
 	}
 	out := make([]metadata.BlobState, len(marks))
 	for i, m := range marks {
@@ -208,6 +212,16 @@ func TestHealer(t *testing.T) {
 		pass(3 * time.Second)
 		if r.blobs[blobOf(1)].Notes[0].Missing != 0b001000 {
 			t.Errorf("%+v", r.blobs[blobOf(1)])
+		}
+	})
+	healerAlone(t, "what is too much for one command is taken off by several", func(t *testing.T, r *healRegion) {
+		r.with(func() { r.most = 2 })
+		for n := range byte(5) {
+			r.lack(n+1, 0b000001)
+		}
+		pass(3 * time.Second)
+		if jobs, left := r.seen(); len(jobs) != 5 || left != 0 {
+			t.Errorf("%q, %d left", jobs, left)
 		}
 	})
 	healerAlone(t, "disks that are away are waited for", func(t *testing.T, r *healRegion) {

@@ -14,7 +14,8 @@ import (
 // ShardMarks is where the partitions are told which shards are missing, or are
 // there again.
 type ShardMarks interface {
-	// MarkShards answers for each mark what the partition knows of its blob.
+	// MarkShards answers for each mark that it did, which are the first ones, what the
+	// partition knows of its blob.
 	MarkShards(ctx context.Context, g replica.GroupID, marks []metadata.ShardMark) ([]metadata.BlobState, error)
 }
 
@@ -51,13 +52,13 @@ func markMissing(ctx context.Context, to ShardMarks, partitions int, l *cluster.
 			if err != nil {
 				return nil, fmt.Errorf("mark %d shards in partition %d: %w", n, g, err)
 			}
-			if len(got) != n {
+			if len(got) < 1 || len(got) > n {
 				return nil, fmt.Errorf("%w: %d answers to %d marks", metadata.ErrMalformed, len(got), n)
 			}
-			for j, i := range at[:n] {
+			for j, i := range at[:len(got)] {
 				states[i] = got[j]
 			}
-			at = at[n:]
+			at = at[len(got):]
 		}
 	}
 	return states, nil

@@ -55,3 +55,24 @@ func TestMarkAbsent(t *testing.T) {
 		})
 	}
 }
+
+// TestMarksOfSeveralCommands: what a partition did not do of a command is told again.
+func TestMarksOfSeveralCommands(t *testing.T) {
+	r := newMendRegion(t, cluster.Profile{K: 2, M: 1})
+	blob := cluster.BlobID{0, 1}
+	r.marks.held[blob], r.marks.most = metadata.BlobHeld, 3
+	var keys []cluster.ShardKey
+	for chunk := range uint32(10) {
+		keys = append(keys, cluster.ShardKey{PG: 3, Blob: blob, Chunk: chunk, Index: 1})
+	}
+	states, err := markMissing(t.Context(), r.marks, 4, r.layout, keys)
+	if err != nil || len(states) != len(keys) {
+		t.Fatalf("%v, %v", states, err)
+	}
+	for i, k := range keys {
+		k.Index = 0
+		if states[i] != metadata.BlobHeld || r.marks.bits[k] != 0b10 {
+			t.Errorf("chunk %d: state %d, marked %b", i, states[i], r.marks.bits[k])
+		}
+	}
+}

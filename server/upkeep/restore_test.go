@@ -61,6 +61,7 @@ type marked struct {
 	held    map[cluster.BlobID]metadata.BlobState
 	bits    map[cluster.ShardKey]uint64 // by the key of shard 0
 	told    int                         // marks
+	most    int                         // that one command does; 0: all
 	refused error
 }
 
@@ -69,6 +70,9 @@ func (m *marked) MarkShards(_ context.Context, g replica.GroupID, marks []metada
 	defer m.mu.Unlock()
 	if m.refused != nil {
 		return nil, m.refused
+	}
+	if m.most > 0 {
+		marks = marks[:min(len(marks), m.most)]
 	}
 	m.told += len(marks)
 	out := make([]metadata.BlobState, len(marks))
