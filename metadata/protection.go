@@ -54,6 +54,19 @@ func (b *Blob) ShardBytes(chunk uint32) int64 {
 	return max(0, (n+k-1)/k)
 }
 
+// PlacesOnly is the blob with what its notes say of where chunks lie, and nothing of
+// what they lack.
+func (b *Blob) PlacesOnly() *Blob {
+	out := *b
+	out.Notes, out.AtRisk = nil, nil
+	for _, n := range b.Notes {
+		if n.Attempt != 0 {
+			out.Notes = append(out.Notes, ChunkNote{Chunk: n.Chunk, Attempt: n.Attempt})
+		}
+	}
+	return &out
+}
+
 // Spare is that of its worst chunk; the least the code allows for a whole blob.
 func (b *Blob) Spare() int {
 	least := bits.OnesCount64(b.Profile.Whole()) - int(b.Profile.K)

@@ -131,13 +131,6 @@ func (p Part) Held() bool { return p.Blob != nil && p.Ref == nil }
 // Refer is the part as a copy has it, held by a reference. Which shards are missing
 // is known at the blob's home alone.
 func (p Part) Refer(r Reference) Part {
-	b := *p.Blob
-	b.Notes, b.AtRisk = nil, nil
-	for _, n := range p.Blob.Notes {
-		if n.Attempt != 0 {
-			b.Notes = append(b.Notes, ChunkNote{Chunk: n.Chunk, Attempt: n.Attempt})
-		}
-	}
-	p.Blob, p.Ref = &b, &r
+	p.Blob, p.Ref = p.Blob.PlacesOnly(), &r
 	return p
 }

@@ -11,6 +11,9 @@ import (
 const (
 	maxRows    = 10_001
 	maxGarbage = 10_000
+	// maxAnswer bounds in bytes what no count of rows bounds: notes of missing shards. It
+	// is half of what nodes carry.
+	maxAnswer = 8 << 20
 )
 
 // Query answers a read at the state as applied. Errors that are answers travel
@@ -115,6 +118,9 @@ func (ix *Index) queryVersion(r metadata.KeyRef) (any, error) {
 		}
 		raw, absent = f.raw, metadata.ErrNoSuchVersion
 	}
+	if len(raw) > maxAnswer {
+		return placesOnly(r, raw)
+	}
 	if raw != nil {
 		return raw, nil // EncodeResult copies it before the lock is let go
 	}
@@ -124,15 +130,31 @@ func (ix *Index) queryVersion(r metadata.KeyRef) (any, error) {
 	return nil, absent
 }
 
+// placesOnly is a version record without what is noted of missing shards, for one that
+// has more than an answer can carry: a reader then comes upon them by itself.
+func placesOnly(r metadata.KeyRef, raw []byte) (any, error) {
+	v, err := metadata.DecodeVersion(r.Bucket, r.Key, raw)
+	if err != nil {
+		return nil, err
+	}
+	for i, p := range v.Parts {
+		if p.Blob != nil {
+			v.Parts[i].Blob = p.Blob.PlacesOnly()
+		}
+	}
+	return metadata.EncodeVersion(&v)
+}
+
 func (ix *Index) queryParts(q metadata.PartPage) (any, error) {
 	u, err := ix.upload(q.Upload)
 	if err != nil {
 		return nil, err
 	}
 	out := metadata.Parts{Upload: u}
+	size := 0
 	cur := ix.t.parts.Cursor()
 	for k, raw := cur.Seek(partKey(q.Upload.ID, q.After+1)); len(k) == 18 && metadata.UploadID(k[:16]) == q.Upload.ID; k, raw = cur.Next() {
-		if len(out.Parts) == clamp(q.Limit) {
+		if size += len(raw); len(out.Parts) == clamp(q.Limit) || len(out.Parts) > 0 && size > maxAnswer {
 			out.More = true
 			break
 		}
