@@ -23,7 +23,24 @@ func (c *Catalog) CreateBucket(ctx context.Context, name string) (metadata.Bucke
 		return b, fmt.Errorf("bucket id: %w", err)
 	}
 	err := c.change(ctx, Root, metadata.CmdCreateBucket, b, &b)
-	return b, err
+	return b, c.settled(ctx, name, err)
+}
+
+// settled passes on the outcome of a bucket's creation. Who hears that there is one may
+// have made it by a request that broke off, and will write into it as into one that was
+// acknowledged: so first every partition gets the rules that it was made with.
+func (c *Catalog) settled(ctx context.Context, name string, outcome error) error {
+	if !errors.Is(outcome, metadata.ErrBucketExists) {
+		return outcome
+	}
+	b, err := c.GetBucketNow(ctx, name)
+	if err == nil && b.Spread < b.Revision {
+		err = c.SpreadRules(ctx, b)
+	}
+	if err != nil && !errors.Is(err, metadata.ErrNoSuchBucket) {
+		return err
+	}
+	return outcome
 }
 
 // CreateLockedBucket makes a bucket with versioning and object lock.
@@ -33,7 +50,7 @@ func (c *Catalog) CreateLockedBucket(ctx context.Context, name string) (metadata
 		return b, fmt.Errorf("bucket id: %w", err)
 	}
 	if err := c.change(ctx, Root, metadata.CmdCreateBucket, b, &b); err != nil {
-		return b, err
+		return b, c.settled(ctx, name, err)
 	}
 	return b, c.SpreadRules(ctx, b)
 }

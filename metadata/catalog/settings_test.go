@@ -3,6 +3,7 @@ package catalog_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync/atomic"
 	"testing"
 
@@ -52,6 +53,46 @@ func TestRulesReachEveryPartition(t *testing.T) {
 		if _, err := cat.ConfigureBucket(t.Context(), "bucket", field, value); !errors.Is(err, metadata.ErrMalformed) {
 			t.Errorf("field %q: %v", field, err)
 		}
+	}
+}
+
+// TestLockedBucketMadeTwice: the making of a bucket with object lock breaks off before
+// every partition has its rules. Who then hears that there is such a bucket, as SDKs do
+// when they try again, finds it locked in every partition.
+func TestLockedBucketMadeTwice(t *testing.T) {
+	for name, again := range map[string]func(*catalog.Catalog) error{
+		"locked": func(c *catalog.Catalog) error { _, err := c.CreateLockedBucket(t.Context(), "bucket"); return err },
+		"plain":  func(c *catalog.Catalog) error { _, err := c.CreateBucket(t.Context(), "bucket"); return err },
+	} {
+		t.Run(name, func(t *testing.T) {
+			groups := catalogtest.Open(t, 4)
+			cat := groups.Catalog(t)
+			cut := atomic.Bool{}
+			cut.Store(true)
+			groups.OnPropose = func(_ context.Context, g replica.GroupID, kind metadata.CommandKind, _ metadata.Command) (bool, error) {
+				if kind == metadata.CmdSetRules && g == 3 && cut.Load() {
+					return false, replica.ErrUnavailable
+				}
+				return true, nil
+			}
+			if _, err := cat.CreateLockedBucket(t.Context(), "bucket"); !errors.Is(err, metadata.ErrUnavailable) {
+				t.Fatalf("with a partition away: %v", err)
+			}
+			if err := again(cat); !errors.Is(err, metadata.ErrUnavailable) {
+				t.Errorf("again, with the partition away: %v", err)
+			}
+			cut.Store(false)
+			if err := again(cat); !errors.Is(err, metadata.ErrBucketExists) {
+				t.Errorf("again: %v", err)
+			}
+			b := must(cat.GetBucketNow(t.Context(), "bucket"))(t)
+			for n := range 32 {
+				v := must(cat.PutVersion(t.Context(), metadata.Version{Bucket: b.ID, Key: fmt.Sprint("k", n), ETag: "e"}, metadata.Condition{}))(t)
+				if v.ID == metadata.NullVersion {
+					t.Errorf("partition %d does not know that the bucket is versioned", cat.Partition(b.ID, v.Key))
+				}
+			}
+		})
 	}
 }
 
