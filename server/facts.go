@@ -81,9 +81,7 @@ func (n *Node) upkeep() []func(context.Context) error {
 			Every: 100 * time.Millisecond, DownAfter: 200 * time.Millisecond, UpAfter: time.Second, Warm: 10 * time.Second,
 			Calm: 5 * time.Minute, MaxUpAfter: time.Minute}).Run,
 		n.caretaker.Run,
-		(&upkeep.Clock{Every: n.clockEvery(), Logger: n.logger, Report: func(ctx context.Context) error {
-			return n.catalog.ReportClock(ctx, string(n.self.ID), len(n.file.Members))
-		}}).Run,
+		(&upkeep.Clock{Every: n.clockEvery(), Logger: n.logger, Report: n.reportClock}).Run,
 		(&upkeep.Founder{Facts: f, Leader: f.rootLeader, Logger: n.logger, Every: 100 * time.Millisecond,
 			Zones: n.file.Zones, Profile: n.file.Profile, PGs: n.file.PGs}).Run,
 		(&upkeep.BucketFinisher{Buckets: n.catalog, Leader: f.rootLeader, Logger: n.logger, Now: time.Now,

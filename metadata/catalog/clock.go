@@ -2,6 +2,8 @@ package catalog
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"time"
 
 	"bivalve/metadata"
@@ -97,4 +99,36 @@ func (c *Catalog) Now() time.Time { return time.Unix(0, c.now()) }
 // ReportClock tells the region what the clock of a node shows, and the level of its program.
 func (c *Catalog) ReportClock(ctx context.Context, node string, nodes int) error {
 	return c.change(ctx, Root, metadata.CmdReportClock, metadata.ClockReport{Node: node, Clock: c.cfg.Now().UnixNano(), Nodes: nodes, Level: c.cfg.Level}, nil)
+}
+
+// ForgetClocks takes away what nodes reported that gone names. Neither the clock nor the
+// level would otherwise go on once half of all that had reported are gone: what is old is
+// known by the clock itself. ErrConflict: somebody reported meanwhile.
+func (c *Catalog) ForgetClocks(ctx context.Context, gone func(node string) bool) error {
+	known, err := c.RegionClock()
+	if err != nil || !slices.ContainsFunc(slices.Collect(maps.Keys(known.Reports)), gone) {
+		return err
+	}
+	values, err := c.GetConfig(ctx, metadata.ConfigClock)
+	if err != nil {
+		return err
+	}
+	for _, v := range values {
+		if v.Key != metadata.ConfigClock {
+			continue
+		}
+		var now metadata.RegionClock
+		if err := metadata.DecodeBody(v.Value, &now); err != nil {
+			return err
+		}
+		maps.DeleteFunc(now.Reports, func(node string, _ metadata.ClockReader) bool { return gone(node) })
+		value, err := metadata.EncodeBody(now)
+		if err != nil {
+			return err
+		}
+		if _, err := c.PutConfig(ctx, metadata.PutConfig{Key: v.Key, Value: value, Expect: v.Revision}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
