@@ -11,8 +11,9 @@ import (
 
 // Bounds of one step of a comparison after a forced recovery.
 const (
-	doubtedRows = 10_000 // references that one command looks at
-	namedParts  = 10_000 // beyond which a page ends
+	doubtedRows  = 10_000   // references that one command looks at,
+	doubtedBytes = 16 << 20 // unless their rows have more than this
+	namedParts   = 10_000   // beyond which a page ends
 	// namedBytes bounds a page of more than one reference: it becomes a command, which
 	// the log bounds. Those of one reference came in a command.
 	namedBytes = 1 << 20
@@ -95,16 +96,19 @@ func (ix *Index) doubtReferences(d metadata.DoubtReferences) (any, error) {
 func (ix *Index) doubt(after metadata.RefID, about func(to uint16) bool) (metadata.Doubted, error) {
 	d := metadata.Doubted{Last: after}
 	var pending [][]byte
-	looked := 0
+	looked, size := 0, 0
 	cur := ix.t.references.Cursor()
 	for k, raw := cur.Seek(append(after[:], 0)); k != nil; k, raw = cur.Next() {
-		if looked == doubtedRows {
+		if looked == doubtedRows || size > doubtedBytes {
 			d.More = true
 			break
 		}
-		looked++
+		looked, size = looked+1, size+len(raw)
 		d.Last = metadata.RefID(k)
-		var r metadata.HeldReference
+		var r struct { // of a metadata.HeldReference, which may have 10,000 parts
+			To    uint16 `cbor:"1,keyasint"`
+			Until int64  `cbor:"2,keyasint"`
+		}
 		if err := decodeRow(raw, &r); err != nil {
 			return d, err
 		}
@@ -156,7 +160,7 @@ func (ix *Index) assertReferences(a metadata.AssertReferences) (any, error) {
 			out.Gone = append(out.Gone, n.Ref.ID)
 			continue
 		case garbage == nil:
-			if garbage, err = ix.allGarbage(); err != nil {
+			if garbage, err = ix.garbageOf(a.Refs); err != nil {
 				return nil, err
 			}
 		}
@@ -195,8 +199,15 @@ type garbageRow struct {
 	blob metadata.Blob
 }
 
-// allGarbage is the queue by blob.
-func (ix *Index) allGarbage() (map[metadata.BlobID]garbageRow, error) {
+// garbageOf is what of the queue is of blobs that references name, by blob. While
+// partitions are awaited the queue only grows, so it is not taken into memory whole.
+func (ix *Index) garbageOf(refs []metadata.Naming) (map[metadata.BlobID]garbageRow, error) {
+	named := map[metadata.BlobID]bool{}
+	for _, n := range refs {
+		for _, b := range n.Blobs {
+			named[b.ID] = true
+		}
+	}
 	out := map[metadata.BlobID]garbageRow{}
 	cur := ix.t.garbage.Cursor()
 	for k, raw := cur.First(); k != nil; k, raw = cur.Next() {
@@ -204,7 +215,9 @@ func (ix *Index) allGarbage() (map[metadata.BlobID]garbageRow, error) {
 		if err := decodeRow(raw, &b); err != nil {
 			return nil, err
 		}
-		out[b.ID] = garbageRow{bytes.Clone(k), b}
+		if named[b.ID] {
+			out[b.ID] = garbageRow{bytes.Clone(k), b}
+		}
 	}
 	return out, nil
 }

@@ -572,3 +572,39 @@ func (c *recoveries) checkEnd() {
 		}
 	}
 }
+
+// What one command goes through to make references pending again is bounded in rows and
+// in bytes, and all commands together come to the end.
+func TestDoubtIsBounded(t *testing.T) {
+	h := newHarness(t)
+	const refs = 400
+	r := metadata.HeldReference{Parts: make([]metadata.Part, 2000)}
+	for i := range r.Parts {
+		r.Parts[i].Blob = &metadata.Blob{ID: metadata.BlobID{byte(i), byte(i >> 8), 1}, Bytes: 1 << 30}
+	}
+	size := 0
+	for n := range refs {
+		id := metadata.RefID{byte(n), byte(n >> 8), 1}
+		r.To, r.Until = uint16(1+n%2), int64(n)
+		h.must(h.ix.storeReference(id, r))
+		size += len(h.ix.t.references.Get(id[:]))
+	}
+	commands := 0
+	for d := (metadata.Doubted{More: true}); d.More; commands++ {
+		raw, err := h.apply(h.command(metadata.CmdDoubtReferences, metadata.DoubtReferences{To: 2, After: d.Last}))
+		h.must(err)
+		d = metadata.Doubted{}
+		h.must(metadata.DecodeBody(raw, &d))
+	}
+	if want := size / doubtedBytes; commands <= want || commands > 2*want+2 {
+		t.Errorf("%d bytes of references took %d commands of %d at most", size, commands, doubtedBytes)
+	}
+	pending := 0
+	cur := h.ix.t.pending.Cursor()
+	for k, _ := cur.First(); k != nil; k, _ = cur.Next() {
+		pending++
+	}
+	if pending != refs/2 {
+		t.Errorf("%d references are pending, want %d", pending, refs/2)
+	}
+}
