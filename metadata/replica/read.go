@@ -59,10 +59,16 @@ func (h *Host) ReadIndex(ctx context.Context, g GroupID) error {
 
 // Query is a linearizable read of the local state.
 func (h *Host) Query(ctx context.Context, g GroupID, q []byte) ([]byte, error) {
+	// What the barrier says is true of the state that is there now. If that is lost and
+	// opened again meanwhile, from an older file, the new one may not answer in its place.
+	gr := h.group(g)
+	if gr == nil {
+		return nil, h.missing(g)
+	}
 	if err := h.ReadIndex(ctx, g); err != nil {
 		return nil, err
 	}
-	return h.QueryLocal(g, q)
+	return gr.query(q)
 }
 
 // QueryLocal reads the local state as it is, however old that may be.
@@ -71,17 +77,21 @@ func (h *Host) QueryLocal(g GroupID, q []byte) ([]byte, error) {
 	if gr == nil {
 		return nil, h.missing(g)
 	}
-	gr.ap.open.RLock()
-	defer gr.ap.open.RUnlock()
-	if gr.ap.closed {
-		return nil, fmt.Errorf("group %d: %w", g, ErrUnavailable)
+	return gr.query(q)
+}
+
+func (g *group) query(q []byte) ([]byte, error) {
+	g.ap.open.RLock()
+	defer g.ap.open.RUnlock()
+	if g.ap.closed {
+		return nil, fmt.Errorf("group %d: %w", g.id, ErrUnavailable)
 	}
-	out, err := gr.ap.sm.Query(q)
-	if gr.ap.lost(err) {
-		return nil, fmt.Errorf("group %d: %w: %w", g, ErrUnavailable, err)
+	out, err := g.ap.sm.Query(q)
+	if g.ap.lost(err) {
+		return nil, fmt.Errorf("group %d: %w: %w", g.id, ErrUnavailable, err)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("group %d: %w: %w", g, ErrQuery, err)
+		return nil, fmt.Errorf("group %d: %w: %w", g.id, ErrQuery, err)
 	}
 	return out, nil
 }
