@@ -113,6 +113,7 @@ func (r *reads) add(w *readWaiter) { r.next = append(r.next, w) }
 // issue asks if there is someone to ask for and no question under way.
 func (r *reads) issue(g *group) {
 	if g.halted != nil {
+		r.fail(g.halted)
 		return
 	}
 	if len(r.asked) > 0 {
