@@ -57,7 +57,10 @@ func TestStorageClasses(t *testing.T) {
 	if a := h.do("HEAD", "/classes/copy", ""); a.Header.Get("X-Amz-Storage-Class") != "REDUCED_REDUNDANCY" {
 		t.Error(a.Header)
 	}
-	h.want(h.do("PUT", "/classes/copy", "", "X-Amz-Copy-Source: classes/copy", "X-Amz-Storage-Class: REDUCED_REDUNDANCY"), 400, "InvalidRequest")
+	// So is the same class, if it is named; none is not, though it would mean another one.
+	h.want(h.do("PUT", "/classes/copy", "", "X-Amz-Copy-Source: classes/copy", "X-Amz-Storage-Class: REDUCED_REDUNDANCY"), 200, "")
+	h.want(h.do("PUT", "/classes/copy", "", "X-Amz-Copy-Source: classes/copy"), 400, "InvalidRequest")
+	h.want(h.do("PUT", "/classes/STANDARD", "", "X-Amz-Copy-Source: classes/STANDARD", "X-Amz-Storage-Class: STANDARD"), 200, "")
 	h.memory.Hook = func(op, _, _ string) error {
 		if op == "PutObject" {
 			return s3api.ErrInvalidStorageClass

@@ -31,7 +31,9 @@
 //     multipart objects bear x-amz-mp-parts-count.
 //  7. A true If-Match outweighs If-Unmodified-Since; a false If-None-Match
 //     outweighs If-Modified-Since.
-//  8. A copy onto itself without a change is InvalidRequest.
+//  8. A copy onto itself without a change is InvalidRequest. To name a storage class is a
+//     change, even if it is the same; so is an encryption that the bucket asks for. Copies
+//     tell the id of a null version that they make, but not of one that they copy.
 //  9. DeleteObjects demands Content-MD5 or a checksum, even on signed bodies.
 //  10. NextMarker of ListObjects stands only in listings with a delimiter.
 //  11. User metadata goes out in lower case; clients keep the case that comes.

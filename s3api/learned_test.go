@@ -135,6 +135,49 @@ func TestLearned07Preconditions(t *testing.T) {
 	}
 }
 
+func TestLearned08CopyOntoItself(t *testing.T) {
+	h := open(t)
+	h.bucket("itself")
+	self := func(headers ...string) answer {
+		return h.do("PUT", "/itself/a", "", append(headers, "X-Amz-Copy-Source: /itself/a")...)
+	}
+	h.want(h.do("PUT", "/itself/a", "data", "X-Amz-Storage-Class: REDUCED_REDUNDANCY"), 200, "")
+	h.want(self(), 400, "InvalidRequest") // though it would become another class
+	for range 2 {
+		h.want(self("X-Amz-Storage-Class: STANDARD"), 200, "")
+	}
+	h.want(self("X-Amz-Metadata-Directive: COPY"), 400, "InvalidRequest")
+	h.want(self("X-Amz-Tagging-Directive: REPLACE", "X-Amz-Tagging: a=b"), 400, "InvalidRequest")
+	h.want(self(sse("", keyA)...), 200, "")
+	h.want(self(sse("Copy-Source-", keyA)...), 200, "") // plain again
+	h.want(self(), 400, "InvalidRequest")
+	h.want(h.do("PUT", "/itself?encryption", "<ServerSideEncryptionConfiguration><Rule><ApplyServerSideEncryptionByDefault><SSEAlgorithm>AES256</SSEAlgorithm></ApplyServerSideEncryptionByDefault></Rule></ServerSideEncryptionConfiguration>"), 200, "")
+	for range 2 {
+		h.want(self(), 200, "")
+	}
+	if a := h.do("GET", "/itself/a", ""); a.body != "data" {
+		t.Errorf("%d %s", a.StatusCode, a.body)
+	}
+
+	ids := func(a answer, made, copied string) {
+		t.Helper()
+		h.want(a, 200, "")
+		if a.Header.Get("X-Amz-Version-Id") != made || a.Header.Get("X-Amz-Copy-Source-Version-Id") != copied {
+			t.Errorf("made %q of %q, want %q of %q", a.Header.Get("X-Amz-Version-Id"), a.Header.Get("X-Amz-Copy-Source-Version-Id"), made, copied)
+		}
+	}
+	ids(self(), "", "")
+	for _, state := range []string{"Suspended", "Enabled", "Suspended"} {
+		h.want(h.do("PUT", "/itself?versioning", "<VersioningConfiguration><Status>"+state+"</Status></VersioningConfiguration>"), 200, "")
+		was := h.do("HEAD", "/itself/a", "").Header.Get("X-Amz-Version-Id")
+		a := self()
+		if was == "null" {
+			was = ""
+		}
+		ids(a, h.do("HEAD", "/itself/a", "").Header.Get("X-Amz-Version-Id"), was)
+	}
+}
+
 func TestLearned08CopyRules(t *testing.T) {
 	h := open(t)
 	h.bucket("copies")

@@ -114,10 +114,10 @@ func (c *call) copyObject() error {
 		return err
 	}
 	class := attr.StorageClass
-	// An older version may be copied over the current one: that brings it back.
-	older := strings.Contains(c.header(copySourceName), "?")
-	if bucket == c.bucket && src.Key == c.key && !replace && !older && class == src.Attributes.StorageClass && seal.Kind == metadata.SealNone {
-		return failf("InvalidRequest", "This copy request is illegal because it is trying to copy an object to itself without changing the object's metadata, storage class, website redirect location or encryption attributes.")
+	if bucket == c.bucket && src.Key == c.key && !replace {
+		if err := c.checkSelfCopy(&src, seal); err != nil {
+			return err
+		}
 	}
 	if src.Bytes > maxCopyBytes {
 		return failf("InvalidRequest", "The specified copy source is larger than the maximum allowable size for a copy source: %d", int64(maxCopyBytes))
@@ -131,7 +131,7 @@ func (c *call) copyObject() error {
 			Tags: tags, Lock: lock, Condition: cond, Seal: seal}, algorithm)
 		return func(x *s3xml.Writer) {
 			c.setSeal(metadata.SealOf(v.Parts))
-			setNewVersion(c.w.Header(), &v)
+			setVersion(c.w.Header(), &v)
 			setExpiration(c.w.Header(), v.Expires)
 			c.setSourceVersion(&src)
 			copyResult(x, "CopyObjectResult", v.Modified, v.ETag, v.Checksum)
@@ -139,9 +139,25 @@ func (c *call) copyObject() error {
 	})
 }
 
-// setSourceVersion tells which version was copied.
+// checkSelfCopy refuses a copy of an object onto itself that asks for no change. To name
+// a storage class is to ask for one, even if the object has it; not to name one is not.
+// An older version may be copied over the current one: that brings it back.
+func (c *call) checkSelfCopy(src *metadata.Version, seal metadata.SealWith) error {
+	older := strings.Contains(c.header(copySourceName), "?")
+	if older || c.header("X-Amz-Storage-Class") != "" || seal.Kind != metadata.SealNone || metadata.SealOf(src.Parts) != metadata.SealNone {
+		return nil
+	}
+	// Where the bucket says how new objects are encrypted, S3 takes that for asked for.
+	b, err := c.findBucket()
+	if err != nil || len(b.Settings[metadata.FieldEncryption]) > 0 {
+		return err
+	}
+	return failf("InvalidRequest", "This copy request is illegal because it is trying to copy an object to itself without changing the object's metadata, storage class, website redirect location or encryption attributes.")
+}
+
+// setSourceVersion tells which version was copied, unless that was a null version.
 func (c *call) setSourceVersion(src *metadata.Version) {
-	if src.Versioned || src.ID != metadata.NullVersion {
+	if src.ID != metadata.NullVersion {
 		c.w.Header()["X-Amz-Copy-Source-Version-Id"] = []string{src.ID}
 	}
 }

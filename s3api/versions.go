@@ -66,7 +66,7 @@ func (c *call) aboutVersion(err error, id string) error {
 func httpTime(unixNano int64) string { return time.Unix(0, unixNano).UTC().Format(http.TimeFormat) }
 
 // setNewVersion tells the id of a version that was made just now. S3 is silent about
-// that of a null version, though reads tell it.
+// that of a null version, though reads and copies tell it.
 func setNewVersion(h http.Header, v *metadata.Version) {
 	if v.ID != metadata.NullVersion {
 		h["X-Amz-Version-Id"] = []string{v.ID}
