@@ -22,11 +22,14 @@ func (c *call) getBucketTagging() error {
 	return nil
 }
 
-// putBucketTagging replaces the tags of a bucket.
+// putBucketTagging replaces the tags of a bucket. No tags are as none that were ever put.
 func (c *call) putBucketTagging() error {
 	tags, err := c.readTags(maxBucketTags, "Bucket")
 	if err != nil {
 		return err
+	}
+	if len(tags) == 0 {
+		return c.configure(metadata.FieldTagging, nil)
 	}
 	value, err := metadata.EncodeBody(tags)
 	if err != nil {

@@ -34,7 +34,8 @@
 //  8. A copy onto itself without a change is InvalidRequest. To name a storage class is a
 //     change, even if it is the same; so is an encryption that the bucket asks for. Copies
 //     tell the id of a null version that they make, but not of one that they copy.
-//  9. DeleteObjects demands Content-MD5 or a checksum, even on signed bodies.
+//  9. DeleteObjects demands Content-MD5 or a checksum, even on signed bodies. An id that can
+//     be no version's is NoSuchVersion there, not InvalidArgument.
 //  10. NextMarker of ListObjects stands only in listings with a delimiter.
 //  11. User metadata goes out in lower case; clients keep the case that comes.
 //  12. An object without a checksum of the client gets CRC64NVME.
@@ -57,4 +58,6 @@
 //     object lock, whatever its value.
 //  25. A checksum in the query of a presigned request is signed and counts for nothing;
 //     one in a header counts.
+//  26. Tags of an object whose current version is a delete marker are 405. A bucket whose
+//     tags were replaced by an empty set has no tag set.
 package s3api

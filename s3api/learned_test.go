@@ -234,7 +234,8 @@ func TestLearned09DeleteNeedsDigest(t *testing.T) {
 	h.want(h.do("POST", "/deletes?delete", doc), 400, "InvalidRequest")
 	h.want(h.do("POST", "/deletes?delete", doc, "Content-MD5: "+md5of("other")), 400, "BadDigest")
 	a := h.do("POST", "/deletes?delete", doc, "Content-MD5: "+md5of(doc))
-	if a.StatusCode != 200 || strings.Count(a.body, "<Deleted>") != 1 || strings.Count(a.body, "<Error>") != 2 || !strings.Contains(a.body, "<Key>a&amp;b</Key>") {
+	if a.StatusCode != 200 || strings.Count(a.body, "<Deleted>") != 1 || strings.Count(a.body, "<Error>") != 2 || !strings.Contains(a.body, "<Key>a&amp;b</Key>") ||
+		!strings.Contains(a.body, "<Key>c</Key><VersionId>zz/</VersionId><Code>NoSuchVersion</Code>") {
 		t.Error(a.body)
 	}
 	quiet := `<Delete><Quiet>true</Quiet><Object><Key>q</Key></Object></Delete>`

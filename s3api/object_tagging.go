@@ -10,7 +10,7 @@ import (
 func (c *call) getObjectTagging() error {
 	v, err := c.version()
 	if err != nil {
-		return err
+		return c.tagsOfMarker(err)
 	}
 	setVersion(c.w.Header(), &v)
 	c.sendTags(v.Tags)
@@ -24,7 +24,7 @@ func (c *call) putObjectTagging() error {
 		return err
 	}
 	if err := c.amend(AmendRequest{SetTags: true, Tags: tags}); err != nil {
-		return err
+		return c.tagsOfMarker(err)
 	}
 	c.done()
 	return nil
@@ -33,10 +33,22 @@ func (c *call) putObjectTagging() error {
 // deleteObjectTagging takes the tags of a version away.
 func (c *call) deleteObjectTagging() error {
 	if err := c.amend(AmendRequest{SetTags: true}); err != nil {
-		return err
+		return c.tagsOfMarker(err)
 	}
 	c.noContent()
 	return nil
+}
+
+// tagsOfMarker is the error of tags where a delete marker is current: to reads there is
+// no such key then, but to tags there is something that takes none.
+func (c *call) tagsOfMarker(err error) error {
+	if c.query.Has("versionId") || translate(err).code != "NoSuchKey" {
+		return err
+	}
+	if v, look := c.api.Objects.HeadObject(c.ctx(), c.bucket, c.key, ""); look != nil || !v.DeleteMarker {
+		return err
+	}
+	return methodNotAllowed(c.r.Method, "DeleteMarker")
 }
 
 // amend changes what is said about the version that the request addresses.

@@ -133,8 +133,8 @@ func parseDelete(doc *s3xml.Node) (list []deletion, quiet bool, err error) {
 		d := deletion{key: key, err: checkKey(key)}
 		if v, there := o.Value("VersionId"); there && v != "" {
 			d.version = v
-			if err := checkVersionID(v); err != nil && d.err == nil {
-				d.err = err
+			if checkVersionID(v) != nil && d.err == nil {
+				d.err = fail("NoSuchVersion")
 			}
 		}
 		if v, there := o.Value("ETag"); there || o.Child("ETag") != nil {

@@ -76,9 +76,7 @@ func TestSDKTagging(t *testing.T) {
 		t.Errorf("deleted: %q", got)
 	}
 	del := must[*s3.DeleteObjectOutput](t)(c.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: b, Key: k}))
-	_, err := c.GetObjectTagging(ctx, &s3.GetObjectTaggingInput{Bucket: b, Key: k})
-	failed(t, err, 404, "NoSuchKey")
-	_, err = c.DeleteObjectTagging(ctx, &s3.DeleteObjectTaggingInput{Bucket: b, Key: k, VersionId: del.VersionId})
+	_, err := c.DeleteObjectTagging(ctx, &s3.DeleteObjectTaggingInput{Bucket: b, Key: k, VersionId: del.VersionId})
 	failed(t, err, 405, "MethodNotAllowed")
 
 	_, err = c.GetBucketTagging(ctx, &s3.GetBucketTaggingInput{Bucket: b})
@@ -91,6 +89,36 @@ func TestSDKTagging(t *testing.T) {
 	must[*s3.DeleteBucketTaggingOutput](t)(c.DeleteBucketTagging(ctx, &s3.DeleteBucketTaggingInput{Bucket: b}))
 	_, err = c.GetBucketTagging(ctx, &s3.GetBucketTaggingInput{Bucket: b})
 	failed(t, err, 404, "NoSuchTagSet")
+}
+
+// TestLearned26TagsOfMarkers: to tags a current delete marker is something that takes none;
+// a bucket whose tags were replaced by none has no tag set.
+func TestLearned26TagsOfMarkers(t *testing.T) {
+	h := open(t)
+	h.bucket("marked")
+	const some, none = "<Tagging><TagSet><Tag><Key>a</Key><Value>1</Value></Tag></TagSet></Tagging>", "<Tagging><TagSet/></Tagging>"
+	all := func(status int, code string) {
+		t.Helper()
+		for method, body := range map[string]string{"GET": "", "PUT": some, "DELETE": ""} {
+			a := h.do(method, "/marked/x?tagging", body)
+			h.want(a, status, code)
+			if status == 405 && (a.element("Method") != method || a.element("ResourceType") != "DeleteMarker") {
+				t.Error(a.body)
+			}
+		}
+	}
+	all(404, "NoSuchKey")
+	h.want(h.do("PUT", "/marked?versioning", "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>"), 200, "")
+	all(404, "NoSuchKey")
+	h.want(h.do("DELETE", "/marked/x", ""), 204, "")
+	all(405, "MethodNotAllowed")
+	h.want(h.do("GET", "/marked/x", ""), 404, "NoSuchKey")
+
+	h.want(h.do("PUT", "/marked?tagging", some), 204, "")
+	h.want(h.do("GET", "/marked?tagging", ""), 200, "")
+	h.want(h.do("PUT", "/marked?tagging", none), 204, "")
+	h.want(h.do("GET", "/marked?tagging", ""), 404, "NoSuchTagSet")
+	h.want(h.do("PUT", "/absent?tagging", none), 404, "NoSuchBucket")
 }
 
 // TestTagLimits: row 118 of the catalogue of bad input.

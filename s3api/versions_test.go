@@ -130,7 +130,7 @@ func TestSDKVersions(t *testing.T) {
 
 	many := must[*s3.DeleteObjectsOutput](t)(c.DeleteObjects(ctx, &s3.DeleteObjectsInput{Bucket: b, Delete: &types.Delete{Objects: []types.ObjectIdentifier{
 		{Key: k, VersionId: &ids[0]}, {Key: k, VersionId: del.VersionId}, {Key: aws.String("other")}, {Key: k, VersionId: aws.String("junk")}}}}))
-	if len(many.Deleted) != 3 || len(many.Errors) != 1 || aws.ToString(many.Errors[0].Code) != "InvalidArgument" {
+	if len(many.Deleted) != 3 || len(many.Errors) != 1 || aws.ToString(many.Errors[0].Code) != "NoSuchVersion" {
 		t.Errorf("DeleteObjects: %+v", many)
 	}
 	for _, d := range many.Deleted {
