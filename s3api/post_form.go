@@ -22,6 +22,7 @@ type form struct {
 	fields   map[string]string // names in lower case
 	tags     map[string]string // of the object to be
 	filename string            // without its path
+	named    bool              // the file has a name, perhaps an empty one
 	file     *multipart.Part
 	rest     *multipart.Reader
 	bound    *boundedReader
@@ -74,7 +75,7 @@ func (c *call) readForm() (*form, error) {
 		name := strings.ToLower(part.FormName())
 		if name == "file" {
 			f.file, f.bound.left = part, -1
-			f.filename, err = filename(part)
+			f.filename, f.named, err = filename(part)
 			return f, err
 		}
 		value, err := io.ReadAll(part)
@@ -97,28 +98,28 @@ func (c *call) readForm() (*form, error) {
 	}
 }
 
-// filename is the last element of the name that the client gave the file.
+// filename is the last element of the name that the client gave the file, if it did.
 // Names that climb or that hold control characters are refused.
-func filename(part *multipart.Part) (string, error) {
+func filename(part *multipart.Part) (last string, named bool, err error) {
 	_, params, err := mime.ParseMediaType(part.Header.Get("Content-Disposition"))
 	if err != nil {
-		return "", fail("MalformedPOSTRequest")
+		return "", false, fail("MalformedPOSTRequest")
 	}
-	name := params["filename"]
+	name, named := params["filename"]
 	bad := argument("filename", "", "The name of the file is not valid")
 	if !printable(name) {
-		return "", bad
+		return "", named, bad
 	}
 	elements := strings.FieldsFunc(name, func(r rune) bool { return r == '/' || r == '\\' })
 	for _, e := range elements {
 		if e == ".." {
-			return "", bad
+			return "", named, bad
 		}
 	}
 	if len(elements) == 0 {
-		return "", nil
+		return "", named, nil
 	}
-	return elements[len(elements)-1], nil
+	return elements[len(elements)-1], named, nil
 }
 
 // end reads what follows the file: other fields are passed over, another file is

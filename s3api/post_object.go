@@ -37,8 +37,10 @@ func (c *call) postObject() error {
 	if f.fields["key"] == "" {
 		return argument("key", "", "Bucket POST must contain a field named 'key'.  If it is specified, please check the order of the fields.")
 	}
-	// The policy speaks of the key as it will be.
-	f.fields["key"] = strings.ReplaceAll(f.fields["key"], "${filename}", f.filename)
+	// The policy speaks of the key as it will be. A file without a name leaves it alone.
+	if f.named {
+		f.fields["key"] = strings.ReplaceAll(f.fields["key"], "${filename}", f.filename)
+	}
 	policy, err := c.formPolicy(f.fields)
 	if err != nil {
 		return err

@@ -9,6 +9,7 @@ import (
 	"mime/multipart"
 	"net/http"
 	"net/textproto"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -106,6 +107,24 @@ func TestPostForm(t *testing.T) {
 	}
 }
 
+// A file without a name, as some clients send it, does not stand in for one.
+func TestPostFormWithoutFilename(t *testing.T) {
+	h := open(t)
+	h.bucket("forms")
+	r := h.form("forms", upload{file: []byte("a"), fields: map[string]string{"key": "in/${filename}"}})
+	kind, body := r.Header.Get("Content-Type"), readAll(t, r)
+	for given, key := range map[string]string{`; filename="dir/x"`: "in/x", `; filename=""`: "in/", "": "in/${filename}"} {
+		h.want(h.send(h.request("POST", "/forms", strings.Replace(body, `; filename=""`, given, 1), "Content-Type: "+kind)), 204, "")
+		if a := h.do("GET", "/forms/"+strings.ReplaceAll(url.PathEscape(key), "$", "%24"), ""); a.StatusCode != 200 || a.body != "a" {
+			t.Errorf("%q is not %q: %d", given, key, a.StatusCode)
+		}
+	}
+	a := h.send(h.form("forms", upload{spoil: func(f map[string]string) { delete(f, "x-amz-algorithm"); delete(f, "x-amz-credential") }}))
+	if h.want(a, 400, "InvalidArgument"); a.element("ArgumentName") != "X-Amz-Algorithm" {
+		t.Error(a.body)
+	}
+}
+
 // A file longer than a piece still becomes an object like that of one PUT.
 func TestPostFormLong(t *testing.T) {
 	h := open(t)
@@ -157,6 +176,9 @@ func TestPostFormBad(t *testing.T) {
 		{"70 expired", upload{expires: time.Now().Add(-time.Second)}, 403, "AccessDenied"},
 		{"70 condition failed", upload{conditions: `, ["eq", "$key", "y"]`}, 403, "AccessDenied"},
 		{"70 field missing", upload{conditions: `, ["starts-with", "$x-amz-meta-a", ""]`}, 403, "AccessDenied"},
+		{"26 no field of a signature", upload{spoil: func(f map[string]string) {
+			maps.DeleteFunc(f, func(n, _ string) bool { return strings.HasPrefix(n, "x-amz-") })
+		}}, 403, "AccessDenied"},
 		{"70 extra field", upload{spoil: field("x-amz-meta-a", "1")}, 403, "AccessDenied"},
 		{"70 bucket not named", upload{policy: `{"expiration": "2099-01-01T00:00:00Z", "conditions": [["starts-with", "$key", ""], ["starts-with", "$x-amz-credential", ""], ["starts-with", "$x-amz-date", ""], ["starts-with", "$x-amz-algorithm", ""]]}`}, 403, "AccessDenied"},
 		{"70 wrong signature", upload{spoil: field("x-amz-signature", strings.Repeat("0", 64))}, 403, "SignatureDoesNotMatch"},

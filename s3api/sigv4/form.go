@@ -17,9 +17,13 @@ type Form struct {
 // VerifyForm answers the identity that signed a form's policy. What the policy
 // allows, and until when, is the caller's to check.
 func (v *Verifier) VerifyForm(ctx context.Context, f Form) (*Auth, error) {
-	for name, value := range map[string]string{"X-Amz-Algorithm": f.Algorithm, "X-Amz-Credential": f.Credential, "X-Amz-Date": f.Date, "X-Amz-Signature": f.Signature} {
-		if value == "" {
-			return nil, detail(ErrMalformedForm, "Bucket POST must contain a field named '"+name+"'. If it is specified, please check the order of the fields.")
+	if f.Algorithm+f.Credential+f.Date+f.Signature == "" {
+		return nil, ErrNoAuth
+	}
+	for _, field := range [][2]string{{"X-Amz-Algorithm", f.Algorithm}, {"X-Amz-Credential", f.Credential}, {"X-Amz-Date", f.Date}, {"X-Amz-Signature", f.Signature}} {
+		if name, value := field[0], field[1]; value == "" {
+			return nil, &Detail{ErrMalformedForm, "Bucket POST must contain a field named '" + name + "'.  If it is specified, please check the order of the fields.",
+				map[string]string{"ArgumentName": name, "ArgumentValue": ""}}
 		}
 	}
 	if f.Algorithm != algorithm {
