@@ -26,11 +26,13 @@
 //     document.
 //  4. aws-chunked never becomes part of the stored Content-Encoding.
 //  5. More than one range, or a range that cannot be read, means the whole
-//     object with 200; an unsatisfiable one is 416 with Content-Range: bytes */N.
+//     object with 200; an unsatisfiable one is 416 with Content-Range: bytes */N. One of
+//     the whole object is 206, with its checksum.
 //  6. GET of a part number answers 206, even for an object of one part; only
 //     multipart objects bear x-amz-mp-parts-count.
 //  7. A true If-Match outweighs If-Unmodified-Since; a false If-None-Match
-//     outweighs If-Modified-Since.
+//     outweighs If-Modified-Since, which is passed over if it lies ahead. The error names
+//     the condition.
 //  8. A copy onto itself without a change is InvalidRequest. To name a storage class is a
 //     change, even if it is the same; so is an encryption that the bucket asks for. Copies
 //     tell the id of a null version that they make, but not of one that they copy.

@@ -242,8 +242,14 @@ func translate(err error) *apiError {
 func (e *apiError) about(c *call) *apiError {
 	name, value := "", ""
 	switch e.code {
-	case "NoSuchBucket":
+	case "NoSuchBucket", "BucketNotEmpty":
 		name, value = "BucketName", c.bucket
+	case "PreconditionFailed", "ConditionalRequestConflict": // of a write, which has one condition
+		for _, h := range []string{"If-Match", "If-None-Match"} {
+			if c.header(h) != "" {
+				name, value = "Condition", h
+			}
+		}
 	case "NoSuchKey":
 		name, value = "Key", c.key
 	case "NoSuchUpload", "InvalidPartOrder":

@@ -77,6 +77,12 @@ func TestLearned05Ranges(t *testing.T) {
 			t.Errorf("%s: %d %q %q", c.header, a.StatusCode, a.body, a.Header.Get("Content-Range"))
 		}
 	}
+	for header, whole := range map[string]bool{"bytes=0-9": true, "bytes=0-": true, "bytes=-10": true, "bytes=0-100": true, "bytes=0-8": false, "bytes=1-": false} {
+		a := h.do("GET", "/ranges/x", "", "Range: "+header, "X-Amz-Checksum-Mode: ENABLED")
+		if a.StatusCode != 206 || (a.Header.Get("X-Amz-Checksum-Crc64nvme") != "") != whole {
+			t.Errorf("%s: %d %v", header, a.StatusCode, a.Header)
+		}
+	}
 	for _, r := range []string{"bytes=0-1,3-4", "bytes=5-2", "bytes=a-b", "bytes=-", "lines=1-2", "bytes=--1"} {
 		if a := h.do("GET", "/ranges/x", "", "Range: "+r); a.StatusCode != 200 || a.body != "0123456789" {
 			t.Errorf("%s: %d %q", r, a.StatusCode, a.body)
@@ -113,16 +119,34 @@ func TestLearned07Preconditions(t *testing.T) {
 	h.bucket("conditions")
 	put := h.do("PUT", "/conditions/x", "data")
 	etag, past, future := put.Header.Get("ETag"), "Mon, 01 Jan 2001 00:00:00 GMT", time.Now().Add(48*time.Hour).UTC().Format(http.TimeFormat)
+	modified := h.do("HEAD", "/conditions/x", "").Header.Get("Last-Modified")
+	for header, want := range map[string]string{`If-Match: "no"`: "If-Match", "If-Unmodified-Since: " + past: "If-Unmodified-Since"} {
+		if a := h.do("GET", "/conditions/x", "", header); a.element("Condition") != want {
+			t.Errorf("%s: %s", header, a.body)
+		}
+		if a := h.do("PUT", "/conditions/y", "", "X-Amz-Copy-Source: conditions/x", "X-Amz-Copy-Source-"+header); a.element("Condition") != "x-amz-copy-source-"+want {
+			t.Errorf("copy, %s: %s", header, a.body)
+		}
+	}
+	for header, want := range map[string]string{`If-Match: "no"`: "If-Match", "If-None-Match: *": "If-None-Match"} {
+		a := h.do("PUT", "/conditions/x", "new", header)
+		if h.want(a, 412, "PreconditionFailed"); a.element("Condition") != want {
+			t.Error(a.body)
+		}
+	}
+	if a := h.do("DELETE", "/conditions", ""); a.element("BucketName") != "conditions" {
+		t.Error(a.body)
+	}
 	for _, c := range []struct {
 		headers []string
 		status  int
 	}{
 		{[]string{"If-Match: " + etag}, 200}, {[]string{"If-Match: *"}, 200}, {[]string{`If-Match: "no"`}, 412},
 		{[]string{"If-None-Match: " + etag}, 304}, {[]string{`If-None-Match: "no"`}, 200}, {[]string{"If-None-Match: *"}, 304},
-		{[]string{"If-Modified-Since: " + past}, 200}, {[]string{"If-Modified-Since: " + future}, 304},
+		{[]string{"If-Modified-Since: " + past}, 200}, {[]string{"If-Modified-Since: " + future}, 200}, {[]string{"If-Modified-Since: " + modified}, 304},
 		{[]string{"If-Unmodified-Since: " + past}, 412}, {[]string{"If-Unmodified-Since: " + future}, 200},
 		{[]string{"If-Match: " + etag, "If-Unmodified-Since: " + past}, 200},
-		{[]string{`If-None-Match: "no"`, "If-Modified-Since: " + future}, 200},
+		{[]string{`If-None-Match: "no"`, "If-Modified-Since: " + modified}, 200},
 		{[]string{"If-None-Match: " + etag, "If-Modified-Since: " + past}, 304},
 		{[]string{"If-Modified-Since: junk"}, 200},
 	} {

@@ -96,6 +96,9 @@ func TestUploadsPast1000(t *testing.T) {
 		if len(ids) != 1000 && more {
 			t.Fatalf("a page of %d", len(ids))
 		}
+		if a := h.do("GET", "/many?uploads&upload-id-marker="+a.element("NextUploadIdMarker"), ""); a.element("UploadIdMarker") != "" {
+			t.Errorf("an upload without its key is a marker: %.300s", a.body)
+		}
 		query = "&key-marker=" + url.QueryEscape(a.element("NextKeyMarker")) + "&upload-id-marker=" + a.element("NextUploadIdMarker")
 	}
 	if len(want) != 0 || pages != 3 {
@@ -189,6 +192,10 @@ func TestSDKAttributes(t *testing.T) {
 	if fmt.Sprint(sizes) != "[1 2 3 4 5]" {
 		t.Errorf("parts of %v", sizes)
 	}
+	if a := h.do("GET", "/attrs/x?attributes", "", "X-Amz-Object-Attributes: ObjectParts", "X-Amz-Part-Number-Marker: 10"); a.element("PartNumberMarker") != "10" ||
+		a.element("NextPartNumberMarker") != "0" || a.element("IsTruncated") != "false" {
+		t.Errorf("behind the last part: %s", a.body)
+	}
 }
 
 // TestConditionalCompletesAndCopies: conditions are those of the commit.
@@ -214,7 +221,7 @@ func TestConditionalCompletesAndCopies(t *testing.T) {
 	for header, ok := range map[string]bool{
 		"X-Amz-Copy-Source-If-Match: " + etag: true, `X-Amz-Copy-Source-If-Match: "other"`: false,
 		"X-Amz-Copy-Source-If-None-Match: " + etag: false, `X-Amz-Copy-Source-If-None-Match: "other"`: true,
-		"X-Amz-Copy-Source-If-Modified-Since: " + past: true, "X-Amz-Copy-Source-If-Modified-Since: " + future: false,
+		"X-Amz-Copy-Source-If-Modified-Since: " + past: true, "X-Amz-Copy-Source-If-Modified-Since: " + future: true,
 		"X-Amz-Copy-Source-If-Unmodified-Since: " + past: false, "X-Amz-Copy-Source-If-Unmodified-Since: " + future: true,
 	} {
 		a := h.do("PUT", "/cond/copy", "", from, header)

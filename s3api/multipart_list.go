@@ -99,7 +99,7 @@ func (c *call) listUploads() error {
 	x.Root("ListMultipartUploadsResult")
 	x.Text("Bucket", c.bucket)
 	x.Text("KeyMarker", encode(q.KeyMarker))
-	x.Text("UploadIdMarker", c.query.Get("upload-id-marker"))
+	x.Text("UploadIdMarker", q.UploadMarker)
 	// S3 names the last upload of every page, the last page's too.
 	if n := len(page.Uploads); !page.More && n > 0 {
 		page.NextKey, page.NextUpload = page.Uploads[n-1].Key, page.Uploads[n-1].ID.String()

@@ -88,8 +88,12 @@ func objectParts(x *s3xml.Writer, v *metadata.Version, marker, limit int) {
 	if v.Checksum.Type == "COMPOSITE" {
 		first := min(marker, len(v.Parts))
 		last := min(first+limit, len(v.Parts))
+		next := last
+		if first == last {
+			next = 0
+		}
 		x.Int("PartNumberMarker", int64(marker))
-		x.Int("NextPartNumberMarker", int64(last))
+		x.Int("NextPartNumberMarker", int64(next))
 		x.Int("MaxParts", int64(limit))
 		x.Bool("IsTruncated", last < len(v.Parts))
 		for i, p := range v.Parts[first:last] {

@@ -60,8 +60,8 @@ func (c *call) copySource() (bucket string, v metadata.Version, err error) {
 	if c.sourceKey, err = c.readKey("X-Amz-Copy-Source-", &v); err != nil {
 		return "", v, err
 	}
-	if c.preconditions("X-Amz-Copy-Source-").check(&v) != http.StatusOK {
-		return "", v, fail("PreconditionFailed")
+	if status, header := c.preconditions("X-Amz-Copy-Source-").check(&v); status != http.StatusOK {
+		return "", v, preconditionFailed("x-amz-copy-source-" + header)
 	}
 	return bucket, v, nil
 }

@@ -53,9 +53,9 @@ func (c *call) readObject(body bool) error {
 	if err != nil {
 		return err
 	}
-	status := c.preconditions("").check(&v)
+	status, header := c.preconditions("").check(&v)
 	if status == http.StatusPreconditionFailed {
-		return &apiError{code: "PreconditionFailed"}
+		return preconditionFailed(header)
 	}
 	if status == http.StatusNotModified {
 		c.setObjectHeaders(&v)
@@ -162,6 +162,9 @@ func (c *call) selection(v *metadata.Version) (span, int, metadata.Checksum, err
 	}
 	if !ok {
 		return whole, http.StatusOK, v.Checksum, nil
+	}
+	if s == whole {
+		return s, http.StatusPartialContent, v.Checksum, nil
 	}
 	return s, http.StatusPartialContent, metadata.Checksum{}, nil
 }
