@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -319,5 +320,30 @@ func TestSentTwiceIsSent(t *testing.T) {
 	s.stop() // it ends what is under way, and nobody answers any more
 	if err := recv(t, errs, "end of the call"); err == nil || errors.Is(err, ErrNotSent) {
 		t.Fatalf("got %v", err)
+	}
+}
+
+// A connection serves the next call however long ago the deadline of the last one was.
+func TestOldDeadlineEndsNoConnection(t *testing.T) {
+	c, _ := pair(t, Config{}, func(s *Server) { s.Handle(kindEcho, echo) })
+	open := func() (conns []*conn) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		for cn := range c.conns {
+			conns = append(conns, cn)
+		}
+		return conns
+	}
+	ctx, cancel := context.WithTimeout(testCtx(t), 2*checkAfter)
+	defer cancel()
+	call := Call{Kind: kindEcho, Body: [][]byte{[]byte("x")}}
+	_, err := c.Call(ctx, "b1", call)
+	must(t, err)
+	first := open()
+	<-ctx.Done()
+	_, err = c.Call(testCtx(t), "b1", call)
+	must(t, err)
+	if now := open(); !slices.Equal(first, now) {
+		t.Errorf("the connection is another one: %p, was %p", now, first)
 	}
 }
