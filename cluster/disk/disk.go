@@ -33,6 +33,7 @@ type Disk struct {
 	closely      atomic.Bool          // see WatchClosely
 	room         atomic.Pointer[room] // as last seen
 	readers      chan struct{}        // a slot for each read under way
+	largeReaders chan struct{}        // another for each large one
 	lossMu       sync.Mutex           // orders the closing of the next two
 	hung, lost   chan struct{}
 	loss         atomic.Pointer[Loss]
@@ -70,7 +71,7 @@ func Open(cfg Config) (*Disk, error) {
 		return nil, fmt.Errorf("open disk %s: %w", cfg.Dir, err)
 	}
 	d := &Disk{cfg: cfg, monitor: watch.New(cfg.Now), segments: map[uint64]*segment{}, wake: make(chan struct{}, 1),
-		readers: make(chan struct{}, maxReaders), hung: make(chan struct{}), lost: make(chan struct{})}
+		readers: make(chan struct{}, maxReaders), largeReaders: make(chan struct{}, maxLargeReaders), hung: make(chan struct{}), lost: make(chan struct{})}
 	d.fs = vfs.WrapPinned(pinned, d.monitor.Around)
 	d.handles.fs = d.fs
 	d.index = index{mu: &d.mu, fresh: overlay{}}

@@ -118,11 +118,12 @@ func TestHungUpkeep(t *testing.T) {
 	}
 }
 
-// Reads that hang hold no more than the slots of one disk.
+// Reads that hang hold no more than the slots of one disk: large ones few, since they hold
+// their caller's memory, and small ones go on beside those.
 func TestHungReads(t *testing.T) {
 	f := newFaulty(t)
-	s := disktest.Shard(disktest.Key(1, 1), 500, 1)
-	add(t, f.Disk, s)
+	large, small := disktest.Shard(disktest.Key(1, 1), 2<<20, 1), disktest.Shard(disktest.Key(1, 2), 500, 2)
+	add(t, f.Disk, large, small)
 	entered, release := make(chan struct{}, 10*maxReaders), make(chan struct{})
 	f.set(func(op vfs.Op, _ string) (bool, error) {
 		if op == vfs.OpRead {
@@ -131,20 +132,24 @@ func TestHungReads(t *testing.T) {
 		}
 		return true, nil
 	})
-	results := make(chan error, 3*maxReaders)
-	for range 3 * maxReaders {
-		go func() {
-			_, err := disktest.ReadWhole(t.Context(), f.Disk, s.Key)
-			results <- err
-		}()
+	results := make(chan error, 5*maxReaders)
+	start := func(s cluster.Shard, n, enter int) {
+		for range n {
+			go func() {
+				_, err := disktest.ReadWhole(t.Context(), f.Disk, s.Key)
+				results <- err
+			}()
+		}
+		for range enter {
+			<-entered
+		}
 	}
-	for range maxReaders {
-		<-entered
-	}
+	start(large, 2*maxReaders, maxLargeReaders)
+	start(small, 3*maxReaders, maxReaders-maxLargeReaders)
 	for range hungAfter {
 		f.watchTick()
 	}
-	for range 2 * maxReaders {
+	for range 4 * maxReaders {
 		if err := <-results; !errors.Is(err, cluster.ErrDiskFailed) {
 			t.Fatal(err)
 		}

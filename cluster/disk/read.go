@@ -14,9 +14,14 @@ import (
 // MaxListLimit bounds one page of List.
 const MaxListLimit = 10_000
 
-// maxReaders bounds the reads under way, and so the threads that a disk which
-// hangs can hold.
-const maxReaders = 64
+const (
+	// maxReaders bounds the reads under way, and so the threads that a disk which hangs
+	// can hold; maxLargeReaders those of more than largeRead bytes, and so their callers'
+	// memory.
+	maxReaders      = 64
+	maxLargeReaders = 8
+	largeRead       = 512 << 10
+)
 
 // Read puts the blocks of r, or those of them that the shard has, at the start
 // of dst and returns their stored sums. The payload is not verified: whoever
@@ -31,19 +36,33 @@ func (d *Disk) Read(ctx context.Context, key cluster.ShardKey, r cluster.BlockRa
 	if err := ctx.Err(); err != nil {
 		return cluster.BlockRead{}, err
 	}
-	select {
-	case d.readers <- struct{}{}:
-		defer func() { <-d.readers }()
-	case <-ctx.Done():
-		return cluster.BlockRead{}, ctx.Err()
-	case <-d.hung:
-		return cluster.BlockRead{}, d.hungError()
+	slots := []chan struct{}{d.largeReaders, d.readers}
+	if len(dst) <= largeRead {
+		slots = slots[1:]
+	}
+	for _, s := range slots {
+		if err := d.takeSlot(ctx, s); err != nil {
+			return cluster.BlockRead{}, err
+		}
+		defer func() { <-s }()
 	}
 	out, err := d.read(key, r, dst)
 	if err != nil {
 		return out, fmt.Errorf("disk %s: read %s: %w", d.owner.disk, key, err)
 	}
 	return out, nil
+}
+
+// takeSlot waits for a slot until the disk is known to hang.
+func (d *Disk) takeSlot(ctx context.Context, slots chan struct{}) error {
+	select {
+	case slots <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-d.hung:
+		return d.hungError()
+	}
 }
 
 func (d *Disk) read(key cluster.ShardKey, r cluster.BlockRange, dst []byte) (cluster.BlockRead, error) {
