@@ -94,6 +94,9 @@ func (c *call) checkLocation(doc *s3xml.Node) error {
 	if !there || want == "" || want == c.api.Region {
 		return nil
 	}
+	if c.api.Region != "us-east-1" {
+		return failf("IllegalLocationConstraintException", "The %s location constraint is incompatible for the region specific endpoint this request was sent to.", want)
+	}
 	return &apiError{code: "InvalidLocationConstraint", fields: map[string]string{"LocationConstraint": want}}
 }
 

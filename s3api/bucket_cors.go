@@ -115,7 +115,7 @@ func (c *call) getBucketCORS() error {
 		return err
 	}
 	if rules == nil {
-		return fail("NoSuchCORSConfiguration")
+		return &apiError{code: "NoSuchCORSConfiguration", fields: map[string]string{"BucketName": c.bucket}}
 	}
 	x := c.newXML()
 	x.Root("CORSConfiguration")

@@ -1,6 +1,7 @@
 package s3api
 
 import (
+	"errors"
 	"net/http"
 	"slices"
 	"strconv"
@@ -69,8 +70,13 @@ func (c *call) preflight() error {
 		return methodNotAllowed(c.r.Method, c.level().String())
 	case origin == "" || !printable(origin):
 		return bad("Insufficient information. Origin request header needed.")
-	case !slices.Contains(corsMethods, method):
-		return bad("Invalid Access-Control-Request-Method: " + method)
+	}
+	forbidden := func(text string) error {
+		if method == "" {
+			method = c.r.Method
+		}
+		return &apiError{code: "AccessForbidden", message: "CORSResponse: " + text,
+			fields: map[string]string{"Method": method, "ResourceType": c.level().String()}}
 	}
 	var asked []string
 	for name := range strings.SplitSeq(c.header("Access-Control-Request-Headers"), ",") {
@@ -82,6 +88,9 @@ func (c *call) preflight() error {
 		}
 	}
 	b, err := c.findBucket()
+	if errors.Is(err, metadata.ErrNoSuchBucket) {
+		return forbidden("Bucket not found")
+	}
 	if err != nil {
 		return err
 	}
@@ -90,11 +99,14 @@ func (c *call) preflight() error {
 		return err
 	}
 	if rules == nil {
-		return failf("AccessForbidden", "CORSResponse: CORS is not enabled for this bucket.")
+		return forbidden("CORS is not enabled for this bucket.")
+	}
+	if !slices.Contains(corsMethods, method) {
+		return bad("Invalid Access-Control-Request-Method: " + method)
 	}
 	rule, pattern := matchOrigin(rules, origin, method, asked)
 	if rule == nil {
-		return failf("AccessForbidden", "CORSResponse: This CORS request is not allowed. This is usually because the evalution of Origin, request method / Access-Control-Request-Method or Access-Control-Request-Headers are not whitelisted by the resource's CORS spec.")
+		return forbidden("This CORS request is not allowed. This is usually because the evalution of Origin, request method / Access-Control-Request-Method or Access-Control-Request-Headers are not whitelisted by the resource's CORS spec.")
 	}
 	c.allowOrigin(rule, pattern, origin)
 	if len(asked) > 0 {

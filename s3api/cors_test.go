@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
 const corsDoc = `<CORSConfiguration xmlns="http://s3.amazonaws.com/doc/2006-03-01/">
@@ -98,7 +99,21 @@ func TestCORSPreflight(t *testing.T) {
 	h.want(ask("Access-Control-Request-Method: PUT"), 400, "BadRequest")
 	h.want(ask("Origin: https://app.example.com"), 400, "BadRequest")
 	h.want(ask("Origin: https://app.example.com", "Access-Control-Request-Method: TRACE"), 400, "BadRequest")
-	h.want(h.send(h.request("OPTIONS", "/absent/x", "", app...)), 404, "NoSuchBucket")
+	h.want(h.send(h.request("OPTIONS", "/absent/x", "", app...)), 403, "AccessForbidden")
+	h.want(ask(app[0], "Access-Control-Request-Method: BREW"), 400, "BadRequest")
+	if a := ask(app[0], "Access-Control-Request-Method: \xff"); a.StatusCode != 400 || !utf8.ValidString(a.body) {
+		t.Errorf("%d %q", a.StatusCode, a.body)
+	}
+	h.bucket("closed") // nothing is allowed there, whatever is asked
+	for _, asked := range [][]string{app[:1], {app[0], "Access-Control-Request-Method: BREW"}} {
+		a := h.send(h.request("OPTIONS", "/closed", "", asked...))
+		if h.want(a, 403, "AccessForbidden"); a.element("ResourceType") != "BUCKET" || a.element("Method") == "" {
+			t.Error(a.body)
+		}
+	}
+	if a := h.do("GET", "/closed?cors", ""); a.element("BucketName") != "closed" {
+		t.Error(a.body)
+	}
 	h.want(h.send(h.request("OPTIONS", "/", "", app...)), 405, "MethodNotAllowed")
 }
 

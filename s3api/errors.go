@@ -297,7 +297,7 @@ func legal(s string) string {
 func (e *apiError) element(x *s3xml.Writer, resource, requestID, hostID string) {
 	x.Open("Error")
 	x.Text("Code", e.code)
-	x.Text("Message", e.text())
+	x.Text("Message", legal(e.text()))
 	for _, name := range slices.Sorted(maps.Keys(e.fields)) {
 		x.Text(name, legal(e.fields[name]))
 	}

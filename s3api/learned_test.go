@@ -23,13 +23,14 @@ func TestLearned01CreateOwned(t *testing.T) {
 	h := open(t)
 	h.bucket("twice")
 	h.bucket("twice")
+	h.want(h.do("PUT", "/third", "<CreateBucketConfiguration><LocationConstraint>mars-1</LocationConstraint></CreateBucketConfiguration>"), 400, "InvalidLocationConstraint")
 	h = open(t, func(c *s3api.Config) { c.Region = "eu-west-7" })
 	h.signer.Region = "eu-west-7"
 	h.bucket("twice")
 	h.want(h.do("PUT", "/twice", ""), 409, "BucketAlreadyOwnedByYou")
 	cfg := `<CreateBucketConfiguration xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><LocationConstraint>%s</LocationConstraint></CreateBucketConfiguration>`
 	h.want(h.do("PUT", "/other", fmt.Sprintf(cfg, "eu-west-7")), 200, "")
-	h.want(h.do("PUT", "/third", fmt.Sprintf(cfg, "mars-1")), 400, "InvalidLocationConstraint")
+	h.want(h.do("PUT", "/third", fmt.Sprintf(cfg, "mars-1")), 400, "IllegalLocationConstraintException")
 	h.want(h.do("PUT", "/third", "<Create/>"), 400, "MalformedXML")
 	if a := h.do("GET", "/twice?location", ""); a.element("LocationConstraint") != "" || !strings.Contains(a.body, ">eu-west-7<") {
 		t.Error(a.body)
