@@ -109,7 +109,9 @@ type ScrubStarted struct {
 func (s *Scrubber) StartNow() []ScrubStarted {
 	out := []ScrubStarted{}
 	for _, w := range s.list() {
-		out = append(out, ScrubStarted{Disk: w.disk.ID(), Pass: w.startNow()})
+		if pass, ok := w.startNow(); ok {
+			out = append(out, ScrubStarted{Disk: w.disk.ID(), Pass: pass})
+		}
 	}
 	return out
 }

@@ -404,3 +404,31 @@ func TestScrubOfFailingDisk(t *testing.T) {
 		}
 	})
 }
+
+// A pass that is asked for in the moment when a disk is lost is not forgotten: either the
+// answer leaves the disk out, or it goes on when the disk is back.
+func TestScrubAskedAsTheDiskIsLost(t *testing.T) {
+	dir := t.TempDir()
+	promised, left := 0, 0
+	for range 300 {
+		s := scrubber(t, dir, time.Hour, newScrubDisk(1, 1, 100))
+		w := newWalker(s, s.cfg.Disks()[0])
+		ctx, lose := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		wg.Go(func() { w.run(ctx) })
+		var pass uint64
+		var ok bool
+		wg.Go(func() { pass, ok = w.startNow() })
+		lose()
+		wg.Wait()
+		if !ok {
+			left++
+			continue
+		}
+		promised++
+		if st, err := loadScrub(s.cfg.Dir, w.disk.ID()); err != nil || st.Pass < pass {
+			t.Fatalf("pass %d was promised, the next opening begins with pass %d, %v", pass, st.Pass, err)
+		}
+	}
+	t.Logf("%d promised, %d left out", promised, left)
+}

@@ -28,7 +28,9 @@ type walker struct {
 	mu    sync.Mutex
 	state scrubState
 	err   error // why the last page could not be read
+	ended bool  // run is over: what becomes of state now is lost
 
+	saving sync.Mutex // held around a write of the file; mu is taken within it
 	// Only for the goroutine of run.
 	saved time.Time
 	best  float64 // bytes in a second
@@ -49,28 +51,37 @@ func (w *walker) run(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
+			w.mu.Lock()
+			w.ended = true
+			w.mu.Unlock()
 			w.save()
 			return
 		case <-w.again:
-			w.save() // a pass that was promised outlives a restart
 		case <-t.C:
 		}
 		t.Reset(w.step(ctx))
 	}
 }
 
-// startNow begins a pass at the full rate, and tells its number.
-func (w *walker) startNow() uint64 {
+// startNow begins a pass at the full rate, and tells its number: it outlives a restart, and
+// the loss of the disk. It is false when the disk has just been lost.
+func (w *walker) startNow() (pass uint64, ok bool) {
 	w.mu.Lock()
-	defer w.mu.Unlock()
+	if w.ended {
+		w.mu.Unlock()
+		return 0, false
+	}
 	if !w.state.Now {
 		w.state.begin(w.s.cfg.Now(), true)
 	}
+	pass = w.state.Pass
+	w.mu.Unlock()
+	w.save()
 	select {
 	case w.again <- struct{}{}:
 	default: // it is told already
 	}
-	return w.state.Pass
+	return pass, true
 }
 
 func (w *walker) progress() ScrubProgress {
@@ -128,6 +139,7 @@ func (w *walker) step(ctx context.Context) time.Duration {
 		return scrubRetry
 	}
 	if done || cfg.Now().Sub(w.saved) >= scrubSaveEvery {
+		w.saved = cfg.Now()
 		w.save()
 	}
 	took := cfg.Now().Sub(began)
@@ -185,10 +197,11 @@ func makeWay(now func() time.Time) func(context.Context, int64) error {
 }
 
 func (w *walker) save() {
+	w.saving.Lock()
+	defer w.saving.Unlock()
 	w.mu.Lock()
 	st := w.state
 	w.mu.Unlock()
-	w.saved = w.s.cfg.Now()
 	if err := saveScrub(w.s.cfg.Dir, w.disk.ID(), st); err != nil {
 		w.s.cfg.Logger.Warn("how far the scrub is could not be written", "disk", w.disk.ID().String(), "err", err)
 	}
