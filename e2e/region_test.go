@@ -251,7 +251,7 @@ func (r *region) bivalve(t testing.TB, args ...string) string {
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
 	if err != nil {
-		t.Fatalf("bivalve %s: %v\n%s", strings.Join(args, " "), err, stderr.Bytes())
+		t.Fatalf("bivalve %s: %v\n%s%s", strings.Join(args, " "), err, out, stderr.Bytes())
 	}
 	return string(out)
 }
