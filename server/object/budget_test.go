@@ -6,11 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"bivalve/cluster"
 	"bivalve/erasure"
 )
 
@@ -111,6 +113,49 @@ func TestBudgetWhenADiskBeginsToLag(t *testing.T) {
 	if r.buffers.peak > p.reserved {
 		t.Errorf("%d bytes were lent, %d were reserved", r.buffers.peak, p.reserved)
 	}
+}
+
+// TestReadWhileDisksGoDown: a read whose disks go down one after the other, while all memory
+// is taken, is tried again until there is room for what is read in their place.
+func TestReadWhileDisksGoDown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, erasure.Geometry{K: 2, M: 1}, budget(minBudget))
+		data := pattern(chunk, 1)
+		v := r.putInto(zoneA, data)
+		const shard = chunk / 2
+		down := []cluster.DiskID{r.of(v, 0)[0].disk.ID, r.of(v, 0)[2].disk.ID}
+		r.shards.setHook(func(ctx context.Context, c call) (bool, error) {
+			if slices.Contains(down, c.disk) {
+				return late(ctx, time.Hour)
+			}
+			return true, nil
+		})
+		others := int64(minBudget - 2*shard) // enough for the shards of the range alone
+		if err := r.reserve(t.Context(), others); err != nil {
+			t.Fatal(err)
+		}
+		read := make(chan error)
+		go func() {
+			got, err := r.get(v, 0, v.Bytes)
+			if err == nil && !bytes.Equal(got, data) {
+				err = errors.New("wrong bytes")
+			}
+			read <- err
+		}()
+		for _, d := range down {
+			time.Sleep(r.cfg.HedgeFloor / 10)
+			synctest.Wait()
+			r.region.set(func(region *fakeRegion) { region.disks[d] = true })
+			synctest.Wait()
+			r.release(2 * shard) // just enough for what the next try begins with
+			others -= 2 * shard
+		}
+		time.Sleep(time.Second)
+		r.release(others)
+		if err := <-read; err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // TestBusy: back-pressure, then an answer; never more memory.

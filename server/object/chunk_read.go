@@ -196,8 +196,9 @@ func (r *chunkRead) read(ctx context.Context) (*piece, error) {
 }
 
 // errNoRoom: a read that holds memory needs more and there is none. It may not
-// wait, for if all that hold some did, nobody would ever give any back.
-var errNoRoom = errors.New("no room for further shards")
+// wait, for if all that hold some did, nobody would ever give any back. Another try, which
+// holds none, may.
+var errNoRoom = fmt.Errorf("%w: no room for further shards", cluster.ErrOverloaded)
 
 // readWith is read with room for so many shards.
 func (r *chunkRead) readWith(ctx context.Context, buffers int) (*piece, error) {
