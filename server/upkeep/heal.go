@@ -78,6 +78,8 @@ func NewHealer(cfg HealerConfig) (*Healer, error) {
 const (
 	healPage      = 128
 	healTurn      = 16 // pages with work in them, until the other partitions are looked at
+	healHead      = 2  // pages without any that are looked at each time
+	healRest      = 10 // times as long as such pages took the rest is left alone
 	healRetry     = 2 * time.Second
 	healRetryMost = 2 * time.Minute
 	healWaiting   = 100_000 // blobs that may wait so, of one partition
@@ -120,6 +122,10 @@ type retry struct {
 
 // patience is what could not be healed of one partition.
 type patience struct {
+	// deep is when more than the head of the queue is worth another look, if nothing
+	// can be done at the head. group owns it.
+	deep time.Time
+
 	mu    sync.Mutex
 	blobs map[metadata.BlobID]retry
 }
@@ -149,7 +155,8 @@ func (p *patience) done(id metadata.BlobID) {
 }
 
 // group goes through one queue from its head, as long as there is something to do
-// in it.
+// in it. A queue that is long because of disks which are away is not walked to its end
+// again and again for what cannot be healed elsewhere: after a walk it rests.
 func (h *Healer) group(ctx context.Context, g replica.GroupID, p *patience) {
 	layout := h.cfg.Layout()
 	if layout == nil || !h.worth(g, layout) {
@@ -157,7 +164,13 @@ func (h *Healer) group(ctx context.Context, g replica.GroupID, p *patience) {
 	}
 	var healed int64
 	var after []byte
+	var spent time.Duration // in pages without work
+	idle := 0
 	for turn := 0; turn < healTurn && ctx.Err() == nil && h.cfg.Leads(g); {
+		began := h.cfg.Now()
+		if idle >= healHead && began.Before(p.deep) {
+			break
+		}
 		page, err := h.cfg.Queue.UnderLocal(g, after, healPage)
 		if err != nil {
 			h.cfg.Logger.Debug("the queue of a partition could not be read", "group", g, "err", err)
@@ -166,12 +179,16 @@ func (h *Healer) group(ctx context.Context, g replica.GroupID, p *patience) {
 		n, err := h.page(ctx, g, layout, page.Blobs, p)
 		if healed += n; n > 0 {
 			turn++
+		} else {
+			idle++
+			spent += h.cfg.Now().Sub(began)
 		}
 		if err != nil {
 			h.cfg.Logger.Debug("healed shards could not be taken off the queue", "group", g, "err", err)
 			return
 		}
 		if !page.More || len(page.Blobs) == 0 {
+			p.deep = h.cfg.Now().Add(min(healRetryMost, healRest*spent))
 			break
 		}
 		after = page.Blobs[len(page.Blobs)-1].Place

@@ -32,6 +32,8 @@ type healRegion struct {
 	down    map[cluster.NodeID]bool
 	leads   bool
 	changed chan struct{}
+	slow    time.Duration // that a page of the queue takes
+	pages   int           // that were read
 }
 
 func (r *healRegion) MarkShards(_ context.Context, _ replica.GroupID, marks []metadata.ShardMark) ([]metadata.BlobState, error) {
@@ -57,7 +59,12 @@ func (r *healRegion) MarkShards(_ context.Context, _ replica.GroupID, marks []me
 
 func (r *healRegion) UnderLocal(_ replica.GroupID, after []byte, limit int) (out metadata.UnderBlobs, err error) {
 	r.mu.Lock()
+	slow := r.slow
+	r.mu.Unlock()
+	time.Sleep(slow)
+	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.pages++
 	for id, b := range r.blobs {
 		place := append([]byte{byte(b.Spare()), 1}, id[:]...)
 		if bytes.Compare(place, after) > 0 {
@@ -265,6 +272,60 @@ func TestHealer(t *testing.T) {
 		if _, left := r.seen(); left != 0 {
 			t.Error("it is not healed in the end")
 		}
+	})
+}
+
+// TestLongQueue: a queue of what a zone that is away lacks is not read all the time for
+// something else that cannot be healed; what can be is healed at once at the head, and
+// soon behind it.
+func TestLongQueue(t *testing.T) {
+	const pages = 10
+	healerAlone(t, "", func(t *testing.T, r *healRegion) {
+		away := func(n int) metadata.BlobID {
+			return metadata.BlobID(cluster.NewBlobID(1, 1, [8]byte{1, byte(n >> 8), byte(n)}))
+		}
+		lacks := func(id metadata.BlobID, missing uint64) {
+			r.blobs[id] = &metadata.Blob{ID: id, Bytes: 2000, Profile: metadata.Profile{K: 2, M: 1},
+				Notes: []metadata.ChunkNote{{Missing: missing, PG: 0, Zones: []string{"a", "b"}, Marked: 5}}}
+		}
+		r.with(func() {
+			for _, n := range []string{"b0", "b1", "b2"} {
+				r.down[cluster.NodeID(n)] = true
+			}
+			for n := range pages * healPage {
+				lacks(away(n), 0b111000)
+			}
+			full := away(pages * healPage)
+			lacks(full, 0b000001)
+			r.hands = func(_ cluster.NodeID, c LackingChunk) (uint64, error) {
+				if c.Key.Blob == cluster.BlobID(full) {
+					return 0, cluster.ErrDiskFull
+				}
+				return c.Want, nil
+			}
+			r.slow = 50 * time.Millisecond // half a second for all
+		})
+		pass(time.Minute)
+		r.with(func() {
+			if n, most := r.pages, 60*healHead+12*(pages+1); n > most {
+				t.Errorf("%d pages were read in a minute, want %d at most", n, most)
+			}
+			r.jobs = nil
+			lacks(away(1<<15), 0b001111)            // the head
+			lacks(away(pages*healPage+1), 0b000001) // the end
+		})
+		pass(3 * time.Second)
+		r.with(func() {
+			if r.blobs[away(1<<15)].Notes[0].Missing != 0b001000 {
+				t.Errorf("not healed at once: %06b", r.blobs[away(1<<15)].Notes[0].Missing)
+			}
+		})
+		pass(10 * time.Second)
+		r.with(func() {
+			if r.blobs[away(pages*healPage+1)] != nil {
+				t.Error("what is at the end of the queue is not healed")
+			}
+		})
 	})
 }
 
