@@ -23,6 +23,7 @@ type api struct {
 	verifier *sigv4.Verifier
 	metrics  *metrics
 	inFlight atomic.Int64
+	unsigned atomic.Int64 // of these, forms whose policy has not been verified yet
 	forms    *formRooms
 }
 

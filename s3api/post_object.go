@@ -30,18 +30,7 @@ var formHeaders = func() map[string]bool {
 // postObject stores the file of a form. The form's policy says who asks and what
 // is allowed; nothing in the header of the request counts.
 func (c *call) postObject() error {
-	f, err := c.readForm()
-	if err != nil {
-		return err
-	}
-	if f.fields["key"] == "" {
-		return argument("key", "", "Bucket POST must contain a field named 'key'.  If it is specified, please check the order of the fields.")
-	}
-	// The policy speaks of the key as it will be. A file without a name leaves it alone.
-	if f.named {
-		f.fields["key"] = strings.ReplaceAll(f.fields["key"], "${filename}", f.filename)
-	}
-	policy, err := c.formPolicy(f.fields)
+	f, policy, err := c.signedForm()
 	if err != nil {
 		return err
 	}
@@ -72,6 +61,29 @@ func (c *call) postObject() error {
 	}
 	c.setSeal(metadata.SealOf(v.Parts))
 	return c.answerForm(f.fields, v)
+}
+
+// signedForm reads a form up to its file, and its policy. Until that is verified nobody has
+// signed for the request, and it waits for bytes: such forms have a part of the room for
+// requests only, so that they cannot take all of it.
+func (c *call) signedForm() (*form, *postPolicy, error) {
+	defer c.api.unsigned.Add(-1)
+	if c.api.unsigned.Add(1) > max(int64(c.api.MaxRequests)/4, 1) {
+		return nil, nil, ErrSlowDown
+	}
+	f, err := c.readForm()
+	if err != nil {
+		return nil, nil, err
+	}
+	if f.fields["key"] == "" {
+		return nil, nil, argument("key", "", "Bucket POST must contain a field named 'key'.  If it is specified, please check the order of the fields.")
+	}
+	// The policy speaks of the key as it will be. A file without a name leaves it alone.
+	if f.named {
+		f.fields["key"] = strings.ReplaceAll(f.fields["key"], "${filename}", f.filename)
+	}
+	policy, err := c.formPolicy(f.fields)
+	return f, policy, err
 }
 
 // formPolicy verifies the signature, then the conditions.

@@ -5,8 +5,10 @@ import (
 	"crypto/md5"
 	"encoding/hex"
 	"fmt"
+	"io"
 	"maps"
 	"mime/multipart"
+	"net"
 	"net/http"
 	"net/textproto"
 	"net/url"
@@ -240,6 +242,27 @@ func readAll(t *testing.T, r *http.Request) string {
 		t.Fatal(err)
 	}
 	return b.String()
+}
+
+// Forms that nobody has signed for yet, and that come as slowly as they like, leave room
+// for requests that are signed.
+func TestUnsignedFormsLeaveRoom(t *testing.T) {
+	h := open(t, func(c *s3api.Config) { c.MaxRequests = 8 })
+	h.bucket("forms")
+	h.want(h.do("PUT", "/forms/x", "data"), 200, "")
+	for range 8 {
+		c, err := net.Dial("tcp", h.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if _, err := io.WriteString(c, "POST /forms HTTP/1.1\r\nHost: "+h.addr+"\r\nContent-Type: multipart/form-data; boundary=b\r\nContent-Length: 1000\r\n\r\n--b\r\n"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for h.send(h.form("forms", upload{})).code() != "SlowDown" { // until they all are there
+	}
+	h.want(h.do("GET", "/forms/x", ""), 200, "")
 }
 
 // A form whose storing fails leaves no upload behind.
