@@ -20,6 +20,9 @@ import (
 // (migrate.go); one of a later version is refused.
 const formatVersion = 7
 
+// reserved is how far an index file may grow while snapshots of it are sent.
+const reserved = 16 << 30
+
 var (
 	formatNow = []byte{formatVersion, ^byte(formatVersion)}
 	formatOne = []byte{1}           // its records carry no sums
@@ -135,10 +138,11 @@ func (ix *Index) open() (err error) {
 	if _, err := checkFile(ix.path); err != nil {
 		return fmt.Errorf("index: %w", err)
 	}
-	// The address space is reserved ahead so that growing seldom has to wait for
-	// a snapshot's long read transaction.
+	// The address space is reserved ahead: a file that outgrows it has its next commit,
+	// and whoever asks, wait for a snapshot's read transaction, which is as slow as the
+	// peer that takes it. It costs no memory, and that of 4096 partitions is 64 TiB.
 	db, err := bbolt.Open(ix.path, 0o600, &bbolt.Options{
-		Timeout: 5 * time.Second, FreelistType: bbolt.FreelistMapType, InitialMmapSize: 1 << 30,
+		Timeout: 5 * time.Second, FreelistType: bbolt.FreelistMapType, InitialMmapSize: reserved,
 	})
 	if err != nil {
 		return fmt.Errorf("index %s: %w", ix.path, err)
