@@ -114,7 +114,14 @@ type SlotCount struct {
 	Bytes   int64 `cbor:"4,keyasint,omitempty"` // of these shards
 }
 
-// Slots answers QuerySlots: those of which anything is to be said, in order.
+// SlotPage asks for them, in order, behind the place After (nil: from the first).
+type SlotPage struct {
+	After *Slot `cbor:"1,keyasint,omitempty"`
+}
+
+// Slots answers SlotPage: those of which anything is to be said, some at a time, for
+// there may be a million.
 type Slots struct {
 	Slots []SlotCount `cbor:"1,keyasint"`
+	More  bool        `cbor:"2,keyasint,omitempty"`
 }

@@ -24,7 +24,7 @@ const (
 	QueryStats    QueryKind = 27 // nothing -> Stats
 	QueryBlob     QueryKind = 28 // BlobIDs -> BlobStates: the consent to remove an orphan
 	QueryUnder    QueryKind = 29 // UnderPage -> UnderBlobs
-	QuerySlots    QueryKind = 30 // nothing -> Slots
+	QuerySlots    QueryKind = 30 // SlotPage -> Slots
 	QueryBlobs    QueryKind = 31 // BlobPage -> BlobRows
 	QueryVersions QueryKind = 32 // VersionPage -> VersionRows
 	QueryLast     QueryKind = 33 // LastPage -> LastPlaces

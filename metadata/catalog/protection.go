@@ -48,9 +48,24 @@ func (c *Catalog) Blobs(ctx context.Context, g replica.GroupID, after []byte, li
 
 // Slots tells what hangs on each place of the placement groups, for one partition.
 func (c *Catalog) Slots(ctx context.Context, g replica.GroupID) ([]metadata.SlotCount, error) {
-	var out metadata.Slots
-	err := c.read(ctx, g, metadata.QuerySlots, struct{}{}, &out)
-	return out.Slots, err
+	return allSlots(func(q metadata.SlotPage, out *metadata.Slots) error {
+		return c.read(ctx, g, metadata.QuerySlots, q, out)
+	})
+}
+
+// allSlots goes through all pages. Each is of a time between call and return.
+func allSlots(ask func(metadata.SlotPage, *metadata.Slots) error) (all []metadata.SlotCount, err error) {
+	for q := (metadata.SlotPage{}); ; {
+		var page metadata.Slots
+		if err := ask(q, &page); err != nil {
+			return nil, err
+		}
+		all = append(all, page.Slots...)
+		if !page.More || len(page.Slots) == 0 {
+			return all, nil
+		}
+		q.After = &page.Slots[len(page.Slots)-1].Slot
+	}
 }
 
 // Last lists the objects of a partition that the loss of one more shard would take.
@@ -82,9 +97,9 @@ func (c *Catalog) UnderLocal(g replica.GroupID, after []byte, limit int) (metada
 
 // SlotsLocal is Slots as this node's copy has it.
 func (c *Catalog) SlotsLocal(g replica.GroupID) ([]metadata.SlotCount, error) {
-	var out metadata.Slots
-	err := c.readCopy(g, metadata.QuerySlots, struct{}{}, &out)
-	return out.Slots, err
+	return allSlots(func(q metadata.SlotPage, out *metadata.Slots) error {
+		return c.readCopy(g, metadata.QuerySlots, q, out)
+	})
 }
 
 // GroupStatsLocal is GroupStats as this node's copy has it.

@@ -97,7 +97,7 @@ func TestMarkedShards(t *testing.T) {
 	}
 	oldest := s.Oldest
 	var slots metadata.Slots
-	h.must(h.query(metadata.QuerySlots, struct{}{}, &slots))
+	h.must(h.query(metadata.QuerySlots, metadata.SlotPage{}, &slots))
 	if len(slots.Slots) != 6 || slots.Slots[4].Last != 1 || slots.Slots[5].Last != 1 || slots.Slots[0].Last != 0 || slots.Slots[0].Missing != 5 || slots.Slots[0].Bytes != 5*4 {
 		t.Fatalf("slots %+v", slots)
 	}
@@ -236,7 +236,7 @@ func TestMarkOfAnotherGroup(t *testing.T) {
 	lacking := func(want ...metadata.Slot) {
 		t.Helper()
 		var s metadata.Slots
-		h.must(h.query(metadata.QuerySlots, struct{}{}, &s))
+		h.must(h.query(metadata.QuerySlots, metadata.SlotPage{}, &s))
 		var got []metadata.Slot
 		for _, c := range s.Slots {
 			if c.Missing > 0 {

@@ -72,7 +72,7 @@ func (ix *Index) ask(kind metadata.QueryKind, body []byte) ([]byte, error) {
 	case metadata.QueryUnder:
 		return ask(body, ix.queryUnder)
 	case metadata.QuerySlots:
-		return ask(body, func(struct{}) (any, error) { return ix.querySlots() })
+		return ask(body, ix.querySlots)
 	case metadata.QueryPending:
 		return ask(body, ix.queryPending)
 	case metadata.QueryUsage:

@@ -127,9 +127,13 @@ func (ix *Index) countMissing(b *metadata.Blob, sign int64) error {
 	return nil
 }
 
+func slotKey(s metadata.Slot) []byte {
+	return append(binary.BigEndian.AppendUint16(nil, s.PG), s.Index)
+}
+
 // addSlot adds to the row of a place; a row that says nothing is left out.
 func (ix *Index) addSlot(add metadata.SlotCount) error {
-	k := append(binary.BigEndian.AppendUint16(nil, add.Slot.PG), add.Slot.Index)
+	k := slotKey(add.Slot)
 	var c metadata.SlotCount
 	if raw := ix.t.slots.Get(k); raw != nil {
 		if err := decodeRow(raw, &c); err != nil {
@@ -148,10 +152,21 @@ func (ix *Index) addSlot(add metadata.SlotCount) error {
 	return ix.t.slots.Put(k, raw)
 }
 
-func (ix *Index) querySlots() (any, error) {
+// maxSlots bounds the places of one answer.
+const maxSlots = 1 << 16
+
+func (ix *Index) querySlots(q metadata.SlotPage) (any, error) {
 	var out metadata.Slots
+	var from []byte
+	if q.After != nil {
+		from = append(slotKey(*q.After), 0)
+	}
 	cur := ix.t.slots.Cursor()
-	for k, raw := cur.First(); k != nil; k, raw = cur.Next() {
+	for k, raw := cur.Seek(from); k != nil; k, raw = cur.Next() {
+		if len(out.Slots) == maxSlots {
+			out.More = true
+			break
+		}
 		var c metadata.SlotCount
 		if err := decodeRow(raw, &c); err != nil {
 			return nil, err
