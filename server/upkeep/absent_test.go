@@ -58,7 +58,7 @@ func watchAlone(t *testing.T, name string, body func(t *testing.T, r *absenceReg
 				r.marks.held[id] = metadata.BlobHeld
 				r.chunks++
 			}
-			w := NewAbsenceWatch(AbsenceConfig{Marks: r.marks, Lists: r, Layout: func() *cluster.Layout { return r.layout },
+			w := NewAbsenceWatch(AbsenceConfig{Marks: r.marks, Lists: r, Layout: func() *cluster.Layout { r.mu.Lock(); defer r.mu.Unlock(); return r.layout },
 				DiskUp:   func(d cluster.Disk) bool { r.mu.Lock(); defer r.mu.Unlock(); return !r.away[d.ID] },
 				ZoneDown: func(z cluster.Zone) bool { r.mu.Lock(); defer r.mu.Unlock(); return r.zoneDown[z] },
 				Leader:   func() bool { r.mu.Lock(); defer r.mu.Unlock(); return r.leads }, Partitions: 1, Logger: quiet, Now: time.Now})
@@ -158,15 +158,16 @@ func TestAbsenceWatch(t *testing.T) {
 		left, gone := cluster.Disk{ID: cluster.DiskID{'a', 6}}, cluster.Disk{ID: cluster.DiskID{'a', 7}}
 		has := &mendDisk{id: left.ID, r: r.mendRegion, stored: map[cluster.ShardKey]cluster.Shard{}, news: make(chan struct{})}
 		r.disks[left.ID] = has
+		l := *r.layout
 		for k, s := range r.disks[lost].stored {
-			r.layout.Moving = append(r.layout.Moving, cluster.Moving{Slot: cluster.Slot{PG: k.PG, Index: k.Index}, From: []uint16{0, 1}})
+			l.Moving = append(l.Moving, cluster.Moving{Slot: cluster.Slot{PG: k.PG, Index: k.Index}, From: []uint16{0, 1}})
 			if len(has.stored) == 0 {
 				has.stored[k] = s
 			}
 		}
-		slices.SortFunc(r.layout.Moving, func(a, b cluster.Moving) int { return a.Slot.Compare(b.Slot) })
-		r.layout.Former = []cluster.Disk{gone, left}
-		r.layout = r.layout.Forsake(func(d cluster.Disk) bool { return d.ID == gone.ID })
+		slices.SortFunc(l.Moving, func(a, b cluster.Moving) int { return a.Slot.Compare(b.Slot) })
+		l.Former = []cluster.Disk{gone, left}
+		r.with(func() { r.layout = l.Forsake(func(d cluster.Disk) bool { return d.ID == gone.ID }) })
 		setAway(r, true)
 		pass(16 * time.Minute)
 		if n := r.marked(); n != [4]int{1: r.chunks - 1} {
