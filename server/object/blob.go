@@ -56,8 +56,12 @@ func (s *Store) writeBlob(ctx context.Context, partition uint16, class string, b
 		Profile: profile,
 	}
 	w := &blobWriter{s: s, blob: blob, codec: codec, geo: geo}
+	began := s.cfg.Now()
 	err = w.copy(ctx, body)
 	w.finish()
+	if err == nil && s.cfg.Now().Sub(began) >= longWrite {
+		w.noteAway(s.cfg.Region.Layout())
+	}
 	if err != nil {
 		s.discard(blob)
 		return nil, err

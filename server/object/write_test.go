@@ -552,6 +552,85 @@ func (s *slowTail) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// TestDiskGoesInALongWrite: a disk that has its shard of the first chunk, and goes before
+// the last one was written, counts as lacking it from the acknowledgement on; one that is
+// back by then, or whose zone is down, does not, nor in a short write, which nobody misses.
+func TestDiskGoesInALongWrite(t *testing.T) {
+	for name, c := range map[string]struct {
+		took     time.Duration // between the chunks
+		back     bool
+		zoneDown bool
+		missing  int
+	}{
+		"long": {25 * time.Second, false, false, 1}, "back again": {25 * time.Second, true, false, 0},
+		"its zone is down": {25 * time.Second, false, true, 0}, "short": {5 * time.Second, false, false, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, erasure.Geometry{K: 2, M: 1}, nodes(6))
+				var gone cluster.NodeID
+				data := pattern(4*chunk, 5)
+				b := &pausing{body: newBody(data), every: chunk, pause: c.took, then: func(n int) {
+					switch {
+					case n == 1:
+						r.shards.mu.Lock()
+						for id, has := range r.shards.disks {
+							if id[0] == zoneB[0] && len(has) > 0 {
+								gone = cluster.NodeID(fmt.Sprintf("%s%d", zoneB, id[1]-1))
+							}
+						}
+						r.shards.mu.Unlock()
+						r.region.set(func(r *fakeRegion) { r.suspect[gone], r.dead[gone] = true, true })
+					case n == 3 && c.back:
+						r.region.set(func(r *fakeRegion) { r.suspect[gone], r.dead[gone] = false, false })
+					case n == 3 && c.zoneDown:
+						r.region.killZone(zoneB, true)
+						r.region.agree(zoneB, true)
+					}
+				}}
+				v, err := r.PutObject(t.Context(), PutRequest{Bucket: "bucket", Key: "k", Bytes: int64(len(data)), Body: b})
+				if err != nil || gone == "" {
+					t.Fatalf("%v; %q had nothing", err, gone)
+				}
+				n := note(v.Parts[0].Blob, 0)
+				if got := erasure.ShardSet(n.Missing).Len(); got != c.missing {
+					t.Errorf("%d missing of the first chunk, want %d: %+v", got, c.missing, v.Parts[0].Blob.Notes)
+				}
+				for _, i := range members(erasure.ShardSet(n.Missing)) {
+					if d := r.region.layout.Disk(cluster.PG(n.PG), cluster.ShardIndex(i)); d.Node != gone {
+						t.Errorf("shard %d of %s is noted", i, d.Node)
+					}
+				}
+				if c.missing > 0 && v.Parts[0].Blob.Spare() != 3 {
+					t.Errorf("%d shards to spare", v.Parts[0].Blob.Spare())
+				}
+			})
+		})
+	}
+}
+
+// pausing is a body that pauses before every so many bytes but the first.
+type pausing struct {
+	*body
+	every, left int
+	pause       time.Duration
+	n           int
+	then        func(n int) // after the n-th pause
+}
+
+func (p *pausing) Read(b []byte) (int, error) {
+	if p.left == 0 {
+		if p.left = p.every; p.n > 0 {
+			time.Sleep(p.pause)
+			p.then(p.n)
+		}
+		p.n++
+	}
+	n, err := p.body.Read(b[:min(len(b), p.left)])
+	p.left -= n
+	return n, err
+}
+
 // TestZoneFallsInAChunk: what a zone has stored of a chunk when it falls counts as missing,
 // if it is less than k shards, though the upload ends when the zone has long been back: no
 // list of the zone names the chunk but those of these few.
