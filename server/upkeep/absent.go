@@ -119,6 +119,7 @@ func (w *AbsenceWatch) mark(ctx context.Context, l *cluster.Layout, d cluster.Di
 	w.cfg.Logger.Warn("a disk stays away; its shards count as missing", "disk", d.ID.String(), "node", d.Node)
 	var shards int
 	var first error
+	marks := &sparing{ShardMarks: w.cfg.Marks, now: w.cfg.Now}
 	stop := func() bool { return ctx.Err() != nil || w.cfg.DiskUp(d) || !w.cfg.Leader() }
 	for pg := range l.Groups {
 		for i := range l.Groups[pg] {
@@ -129,7 +130,7 @@ func (w *AbsenceWatch) mark(ctx context.Context, l *cluster.Layout, d cluster.Di
 				continue
 			}
 			lists := listsOf(w.cfg.Lists, l, slot, d.ID)
-			n, err := markSlot(ctx, w.cfg.Marks, w.cfg.Partitions, append(lists.before, lists.others()...), l, slot, func(cluster.ShardKey) (bool, error) {
+			n, err := markSlot(ctx, marks, w.cfg.Partitions, append(lists.before, lists.others()...), l, slot, func(cluster.ShardKey) (bool, error) {
 				return !stop(), nil
 			})
 			shards += n

@@ -3,8 +3,10 @@ package upkeep
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"bivalve/cluster"
 	"bivalve/metadata"
@@ -25,8 +27,29 @@ func markOf(l *cluster.Layout, k cluster.ShardKey) metadata.ShardMark {
 		Zones: []string{string(l.FirstZone(k.PG)), string(l.SecondZone(k.PG))}, Set: 1 << k.Index}
 }
 
+// sparing are marks of one pass over a disk: a partition that does not answer is left
+// alone for a while, so that it does not hold up those of all others.
+type sparing struct {
+	ShardMarks
+	now    func() time.Time
+	silent silences[replica.GroupID]
+}
+
+// markRest is for how long at first.
+const markRest = 5 * time.Second
+
+func (s *sparing) MarkShards(ctx context.Context, g replica.GroupID, marks []metadata.ShardMark) ([]metadata.BlobState, error) {
+	if s.silent.rests(g, s.now()) {
+		return nil, fmt.Errorf("%w: it did not answer a moment ago", metadata.ErrUnavailable)
+	}
+	states, err := s.ShardMarks.MarkShards(ctx, g, marks)
+	s.silent.heard(g, err == nil, s.now(), markRest)
+	return states, err
+}
+
 // markMissing marks shards and tells, for each, what its partition knows of the
-// blob. The blob's id names the partition.
+// blob. The blob's id names the partition. One that fails does not keep those of others;
+// of its blobs nothing is known then.
 func markMissing(ctx context.Context, to ShardMarks, partitions int, l *cluster.Layout, keys []cluster.ShardKey) ([]metadata.BlobState, error) {
 	states := make([]metadata.BlobState, len(keys))
 	places := map[replica.GroupID][]int{}
@@ -41,27 +64,34 @@ func markMissing(ctx context.Context, to ShardMarks, partitions int, l *cluster.
 		}
 		places[g] = append(places[g], i)
 	}
+	var failed error
 	for _, g := range order {
-		for at := places[g]; len(at) > 0; {
-			n := min(len(at), metadata.MaxMarks)
-			marks := make([]metadata.ShardMark, n)
-			for j, i := range at[:n] {
-				marks[j] = markOf(l, keys[i])
-			}
-			got, err := to.MarkShards(ctx, g, marks)
-			if err != nil {
-				return nil, fmt.Errorf("mark %d shards in partition %d: %w", n, g, err)
-			}
-			if len(got) < 1 || len(got) > n {
-				return nil, fmt.Errorf("%w: %d answers to %d marks", metadata.ErrMalformed, len(got), n)
-			}
-			for j, i := range at[:len(got)] {
-				states[i] = got[j]
-			}
-			at = at[len(got):]
-		}
+		failed = errors.Join(failed, markGroup(ctx, to, g, l, keys, places[g], states))
 	}
-	return states, nil
+	return states, failed
+}
+
+// markGroup marks those of keys that are of one partition, and fills in their states.
+func markGroup(ctx context.Context, to ShardMarks, g replica.GroupID, l *cluster.Layout, keys []cluster.ShardKey, at []int, states []metadata.BlobState) error {
+	for len(at) > 0 {
+		n := min(len(at), metadata.MaxMarks)
+		marks := make([]metadata.ShardMark, n)
+		for j, i := range at[:n] {
+			marks[j] = markOf(l, keys[i])
+		}
+		got, err := to.MarkShards(ctx, g, marks)
+		if err != nil {
+			return fmt.Errorf("mark %d shards in partition %d: %w", n, g, err)
+		}
+		if len(got) < 1 || len(got) > n {
+			return fmt.Errorf("%w: %d answers to %d marks", metadata.ErrMalformed, len(got), n)
+		}
+		for j, i := range at[:len(got)] {
+			states[i] = got[j]
+		}
+		at = at[len(got):]
+	}
+	return nil
 }
 
 // AbsentMarks also tells, at the cost of a read, what a mark would be good for.
@@ -98,15 +128,17 @@ func MarkAbsent(ctx context.Context, to AbsentMarks, partitions int, l *cluster.
 func markSlot(ctx context.Context, to ShardMarks, partitions int, lists []*shardList, l *cluster.Layout, slot cluster.Slot,
 	lacks func(cluster.ShardKey) (bool, error)) (held int, err error) {
 	var keys []cluster.ShardKey
+	var untold error
 	tell := func() error {
 		states, err := markMissing(ctx, to, partitions, l, keys)
+		untold = cmp.Or(untold, err)
 		keys = keys[:0]
 		for _, s := range states {
 			if s == metadata.BlobHeld {
 				held++
 			}
 		}
-		return err
+		return ctx.Err()
 	}
 	err = walk(ctx, lists, func(chunk cluster.ShardInfo, on []*shardList) error {
 		k := chunk.Key
@@ -122,6 +154,7 @@ func markSlot(ctx context.Context, to ShardMarks, partitions int, lists []*shard
 		return tell()
 	})
 	err = cmp.Or(err, tell())
+	err = cmp.Or(err, untold)
 	for _, l := range lists {
 		err = cmp.Or(err, l.err)
 	}

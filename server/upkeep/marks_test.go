@@ -1,11 +1,14 @@
 package upkeep
 
 import (
+	"context"
 	"errors"
 	"testing"
+	"time"
 
 	"bivalve/cluster"
 	"bivalve/metadata"
+	"bivalve/metadata/replica"
 )
 
 // TestMarkAbsent: only what a disk owns by the layout, and of blobs that are held, is
@@ -75,4 +78,45 @@ func TestMarksOfSeveralCommands(t *testing.T) {
 			t.Errorf("chunk %d: state %d, marked %b", i, states[i], r.marks.bits[k])
 		}
 	}
+}
+
+// TestMarksBesideASilentPartition: one that does not answer keeps none of the marks of
+// others, and is not asked again and again in one pass.
+func TestMarksBesideASilentPartition(t *testing.T) {
+	r := newMendRegion(t, cluster.Profile{K: 2, M: 1})
+	const each = metadata.MaxMarks + 1 // so that two commands name each partition
+	slot := cluster.Slot{PG: 3, Index: 1}
+	list := &shardList{slot: cluster.Slot{PG: 3}, ended: true}
+	for g := range uint16(3) {
+		for n := range each {
+			id := cluster.NewBlobID(g+1, 1, [8]byte{byte(n >> 8), byte(n)})
+			r.marks.held[id] = metadata.BlobHeld
+			list.page = append(list.page, cluster.ShardInfo{Key: cluster.ShardKey{PG: 3, Blob: id}, Profile: r.layout.Profile, Bytes: 1})
+		}
+	}
+	silent := &silentGroup{marked: r.marks, group: 1}
+	now := time.Unix(0, 0)
+	held, err := markSlot(t.Context(), &sparing{ShardMarks: silent, now: func() time.Time { return now }}, 4, []*shardList{list}, r.layout, slot,
+		func(cluster.ShardKey) (bool, error) { return true, nil })
+	if !errors.Is(err, metadata.ErrUnavailable) || held != 2*each || len(r.marks.bits) != 2*each {
+		t.Errorf("%d are held, %d marked, want %d; %v", held, len(r.marks.bits), 2*each, err)
+	}
+	if silent.asked != 1 {
+		t.Errorf("it was asked %d times", silent.asked)
+	}
+}
+
+// silentGroup are partitions of which one does not answer.
+type silentGroup struct {
+	*marked
+	group replica.GroupID
+	asked int
+}
+
+func (s *silentGroup) MarkShards(ctx context.Context, g replica.GroupID, marks []metadata.ShardMark) ([]metadata.BlobState, error) {
+	if g == s.group {
+		s.asked++
+		return nil, metadata.ErrUnavailable
+	}
+	return s.marked.MarkShards(ctx, g, marks)
 }

@@ -253,8 +253,9 @@ func (r *Restorer) parted(ctx context.Context, d RestoreDisk, loss *disk.Loss, e
 // mark tells the partitions what the disk lacks.
 func (r *Restorer) mark(ctx context.Context, l *cluster.Layout, d RestoreDisk, mine []comparison) error {
 	var first error
+	marks := &sparing{ShardMarks: r.cfg.Marks, now: r.cfg.Now}
 	for _, c := range mine {
-		n, err := r.markSlot(ctx, l, d, c)
+		n, err := r.markSlot(ctx, marks, l, d, c)
 		if ctx.Err() != nil || d.Failed() != nil {
 			return cmp.Or(err, ctx.Err(), d.Failed())
 		}
@@ -266,7 +267,7 @@ func (r *Restorer) mark(ctx context.Context, l *cluster.Layout, d RestoreDisk, m
 
 // markSlot marks what the disk lacks of one slot, and no other holder of the slot has, by
 // the lists of its own zone, and by those of both if these cannot tell.
-func (r *Restorer) markSlot(ctx context.Context, l *cluster.Layout, d RestoreDisk, c comparison) (held int, err error) {
+func (r *Restorer) markSlot(ctx context.Context, marks ShardMarks, l *cluster.Layout, d RestoreDisk, c comparison) (held int, err error) {
 	lacks := func(k cluster.ShardKey) (bool, error) {
 		_, err := d.Stat(k)
 		if errors.Is(err, cluster.ErrNotFound) {
@@ -276,10 +277,10 @@ func (r *Restorer) markSlot(ctx context.Context, l *cluster.Layout, d RestoreDis
 	}
 	if c.near {
 		g := listsOf(r.cfg.Lists, l, c.slot, d.ID())
-		if held, err = markSlot(ctx, r.cfg.Marks, r.cfg.Partitions, append(g.before, g.own...), l, c.slot, lacks); sure(g.own) || ctx.Err() != nil {
+		if held, err = markSlot(ctx, marks, r.cfg.Partitions, append(g.before, g.own...), l, c.slot, lacks); sure(g.own) || ctx.Err() != nil {
 			return held, err
 		}
 	}
 	g := listsOf(r.cfg.Lists, l, c.slot, d.ID())
-	return markSlot(ctx, r.cfg.Marks, r.cfg.Partitions, append(g.before, g.others()...), l, c.slot, lacks)
+	return markSlot(ctx, marks, r.cfg.Partitions, append(g.before, g.others()...), l, c.slot, lacks)
 }
