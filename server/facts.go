@@ -84,7 +84,7 @@ func (n *Node) upkeep() []func(context.Context) error {
 		(&upkeep.Clock{Every: n.clockEvery(), Logger: n.logger, Report: n.reportClock}).Run,
 		(&upkeep.Founder{Facts: f, Leader: f.rootLeader, Logger: n.logger, Every: 100 * time.Millisecond,
 			Zones: n.file.Zones, Profile: n.file.Profile, PGs: n.file.PGs}).Run,
-		(&upkeep.BucketFinisher{Buckets: n.catalog, Leader: f.rootLeader, Logger: n.logger, Now: time.Now,
+		(&upkeep.BucketFinisher{Buckets: n.catalog, Leader: f.rootLeader, Logger: n.logger, Now: n.catalog.Now,
 			Every: 15 * time.Second, After: 30 * time.Second, Keep: 24 * time.Hour}).Run,
 		n.census.Run,
 	}
@@ -99,5 +99,5 @@ func (n *Node) upkeep() []func(context.Context) error {
 		(&upkeep.ReferenceKeeper{Book: n.catalog, Partitions: n.file.Partitions, Leads: n.leads, Every: every, Logger: n.logger, Now: n.catalog.Now}).Run,
 		n.comparer().Run,
 		(&upkeep.Reclaimer{Queue: n.catalog, Blobs: n.store, Partitions: n.file.Partitions, Leads: n.leads, Grace: grace, Every: every,
-			Logger: n.logger, Registry: n.metrics, Now: time.Now}).Run)
+			Logger: n.logger, Registry: n.metrics, Now: n.catalog.Now}).Run)
 }
