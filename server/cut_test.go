@@ -143,6 +143,32 @@ func stopped(r *servertest.Region, ids []cluster.NodeID) bool {
 	return true
 }
 
+// TestOneLineCut: two nodes do not reach each other, and all others reach both. What one of
+// them is asked to write is written, whoever leads, and is read back.
+func TestOneLineCut(t *testing.T) {
+	r := servertest.Start(t, servertest.Options{NodesPerZone: 2})
+	resp, err := r.Do(t.Context(), "a1", http.MethodPut, "/line", nil, nil)
+	fatal(t, err)
+	fatal(t, resp.Body.Close())
+	for _, other := range []cluster.NodeID{"a2", "b1", "b2"} {
+		r.Cut([]cluster.NodeID{"a1"}, []cluster.NodeID{other})
+		var all sync.WaitGroup
+		for i := range 24 { // some for each group
+			all.Go(func() {
+				path := fmt.Sprintf("/line/%s/%d", other, i)
+				for _, method := range []string{http.MethodPut, http.MethodGet} {
+					if status, err := tries(r, "a1", method, path, "x"); err != nil || status != http.StatusOK {
+						t.Errorf("cut from %s: %s %s: %d, %v", other, method, path, status, err)
+					}
+				}
+			})
+		}
+		all.Wait()
+		r.Heal()
+		r.WaitReady(r.Nodes()...)
+	}
+}
+
 // TestClocks: a node whose clock is wrong is told of, and of no use to clients when it
 // is wrong by much.
 func TestClocks(t *testing.T) {

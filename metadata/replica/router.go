@@ -103,6 +103,9 @@ func (r *Router) Propose(ctx context.Context, g GroupID, data []byte) ([]byte, e
 			break
 		}
 		out := r.try(ctx, to, methodPropose, g, data)
+		if r.outOfReach(out, to) {
+			out = r.try(ctx, to, methodForward, g, data)
+		}
 		switch out.kind {
 		case outcomeOK:
 			r.learn(g, to)
@@ -128,6 +131,28 @@ func (r *Router) Propose(ctx context.Context, g GroupID, data []byte) ([]byte, e
 	}
 	// The last try's error is told in words only: its kind is not the verdict.
 	return nil, fmt.Errorf("group %d: %w: %w (last try: %v)", g, verdict, gaveUp(ctx), cause)
+}
+
+// outOfReach tells whether a replica of another node named a leader that this node does not
+// reach, though others do: the line between the two may be cut, and no other. Then whoever
+// named it is asked to pass the proposal on.
+func (r *Router) outOfReach(out response, by ReplicaID) bool {
+	return out.kind == outcomeNotLeader && out.leader != 0 && by.Host() != r.cfg.Self &&
+		out.leader.Host() != r.cfg.Self && !r.cfg.Reachable(out.leader)
+}
+
+// forward proposes for a node that does not reach the leader. It goes one step and no
+// further, so that nodes which are wrong about each other pass nothing around in circles.
+func (r *Router) forward(ctx context.Context, g GroupID, data []byte) response {
+	leader := r.leader(g)
+	if leader == 0 || leader.Host() == r.cfg.Self {
+		return r.serve(ctx, methodPropose, g, data)
+	}
+	out := r.try(ctx, leader, methodPropose, g, data)
+	if out.kind == outcomeUnreachable { // which says something of this node's own calls only
+		out.kind = outcomeUnavailable
+	}
+	return out
 }
 
 // gaveUp is why there were no more tries.
@@ -188,11 +213,14 @@ func (r *Router) try(ctx context.Context, to ReplicaID, method uint8, g GroupID,
 // a request that makes no sense; all else is in the answer.
 func (r *Router) HandleCall(ctx context.Context, from ReplicaID, method uint8, payload []byte) ([]byte, error) {
 	g, data, err := decodeRequest(payload)
-	if err == nil && method != methodPropose && method != methodQuery {
+	if err == nil && method != methodPropose && method != methodQuery && method != methodForward {
 		err = fmt.Errorf("method %d: %w", method, ErrFormat)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("call from replica %d: %w", uint64(from), err)
+	}
+	if method == methodForward {
+		return encodeResponse(r.forward(ctx, g, data)), nil
 	}
 	return encodeResponse(r.serve(ctx, method, g, data)), nil
 }

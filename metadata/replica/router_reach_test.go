@@ -197,3 +197,65 @@ func TestRouterGivesUpWithoutAMajority(t *testing.T) {
 		})
 	}
 }
+
+// forwarding is a peer that follows, and passes on what it is asked to.
+type forwarding struct {
+	leader    ReplicaID
+	passedOn  *Router
+	forwarded atomic.Int32
+}
+
+func (p *forwarding) Call(ctx context.Context, to ReplicaID, method uint8, payload []byte) ([]byte, error) {
+	switch {
+	case to == p.leader:
+		<-ctx.Done()
+		return nil, ctx.Err()
+	case method != methodForward:
+		return encodeResponse(response{kind: outcomeNotLeader, leader: p.leader}), nil
+	}
+	p.forwarded.Add(1)
+	return p.passedOn.HandleCall(ctx, 9, method, payload)
+}
+
+// TestRouterPassesByACutLine: a leader that others reach and this node does not is proposed
+// to through one of these, who goes one step and no further.
+func TestRouterPassesByACutLine(t *testing.T) {
+	three := func(GroupID) []ReplicaID { return []ReplicaID{1, 2, 3} }
+	for _, c := range []struct {
+		name string
+		next Peers // of the node that is asked to pass it on
+		want error
+	}{
+		{"the leader answers it", &answers{by: map[ReplicaID][]any{1: {response{kind: outcomeNotLeader, leader: 3}}, 3: {response{kind: outcomeOK, data: []byte("done")}}}}, nil},
+		{"it is not reached either", &answers{}, ErrUnavailable},
+		{"the answer is lost", &answers{by: map[ReplicaID][]any{3: {errors.New("connection reset")}}}, ErrUnknown},
+		{"nor does it lead", &answers{by: map[ReplicaID][]any{3: {response{kind: outcomeNotLeader, leader: 2}}}}, ErrUnavailable},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				next, err := NewRouter(RouterConfig{Self: 8, Peers: c.next, Voters: three})
+				if err != nil {
+					t.Fatal(err)
+				}
+				next.learn(1, 3)
+				p := &forwarding{leader: 3, passedOn: next}
+				r, err := NewRouter(RouterConfig{Self: 9, Peers: p, Voters: three, Reachable: func(id ReplicaID) bool { return id != 3 }})
+				if err != nil {
+					t.Fatal(err)
+				}
+				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+				defer cancel()
+				out, err := r.Propose(ctx, 1, []byte("command"))
+				if !errors.Is(err, c.want) || err == nil && string(out) != "done" {
+					t.Fatalf("%q, %v", out, err)
+				}
+				if other := map[error]error{ErrUnknown: ErrUnavailable, ErrUnavailable: ErrUnknown}[c.want]; other != nil && errors.Is(err, other) {
+					t.Fatalf("%v also passes for %v", err, other)
+				}
+				if p.forwarded.Load() == 0 {
+					t.Fatal("nobody was asked to pass it on")
+				}
+			})
+		})
+	}
+}

@@ -10,6 +10,7 @@ import (
 const (
 	methodPropose uint8 = 1
 	methodQuery   uint8 = 2
+	methodForward uint8 = 3 // propose where the asked node knows the leader to be
 )
 
 const callVersion = 1
