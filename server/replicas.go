@@ -186,8 +186,10 @@ func (n *Node) replicaOf(g replica.GroupID) (replica.GroupStatus, bool) {
 // orders implements upkeep.ReplicaOrders.
 type orders struct{ n *Node }
 
-// NewReplicaID takes the next generation, which nobody takes a second time.
-func (o orders) NewReplicaID(ctx context.Context, node replica.ReplicaID) (replica.ReplicaID, error) {
+// NewReplicaID takes the next generation, which nobody takes a second time. A root group
+// that was recovered by force may not know of the last ones: those of the group's members
+// are passed over, for a replica made under the id of one would vote in its place.
+func (o orders) NewReplicaID(ctx context.Context, g upkeep.ReplicaGroup, node replica.ReplicaID) (replica.ReplicaID, error) {
 	for {
 		var next generations
 		var revision uint64
@@ -206,7 +208,7 @@ func (o orders) NewReplicaID(ctx context.Context, node replica.ReplicaID) (repli
 		if next.Version > 1 {
 			return 0, fmt.Errorf("replica ids of version %d", next.Version)
 		}
-		next.Version, next.Next = 1, next.Next+1
+		next.Version, next.Next = 1, max(next.Next, g.Generation())+1
 		raw, err := json.Marshal(next)
 		if err != nil {
 			return 0, err

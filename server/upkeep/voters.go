@@ -23,8 +23,8 @@ type ReplicaFacts interface {
 
 // ReplicaOrders is what the caretaker does.
 type ReplicaOrders interface {
-	// NewReplicaID is an id on a node that no replica ever had.
-	NewReplicaID(ctx context.Context, node replica.ReplicaID) (replica.ReplicaID, error)
+	// NewReplicaID is an id on a node that no replica of the group ever had.
+	NewReplicaID(ctx context.Context, g ReplicaGroup, node replica.ReplicaID) (replica.ReplicaID, error)
 	// MakeReplica has a node make an empty replica.
 	MakeReplica(ctx context.Context, node cluster.NodeID, g ReplicaGroup, id replica.ReplicaID) error
 	// ChangeMembers proposes a change and waits until it is applied.
@@ -139,7 +139,7 @@ func (c *Caretaker) look(ctx context.Context, g ReplicaGroup, nodes []ReplicaNod
 
 func (c *Caretaker) do(ctx context.Context, g ReplicaGroup, s ReplicaStep) error {
 	if s.Make != nil {
-		id, err := c.Orders.NewReplicaID(ctx, s.Make.Number)
+		id, err := c.Orders.NewReplicaID(ctx, g, s.Make.Number)
 		if err != nil {
 			return err
 		}

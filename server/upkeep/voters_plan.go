@@ -20,6 +20,14 @@ type ReplicaGroup struct {
 	Match                      map[replica.ReplicaID]replica.Match
 }
 
+// Generation is the latest of its members.
+func (g ReplicaGroup) Generation() (latest uint64) {
+	for _, id := range slices.Concat(g.Voters, g.Learners, g.Outgoing) {
+		latest = max(latest, id.Generation())
+	}
+	return latest
+}
+
 // ReplicaNode is a node that may hold replicas.
 type ReplicaNode struct {
 	ID      cluster.NodeID

@@ -145,7 +145,7 @@ func (f *oneGroup) LostReplica(_ context.Context, _ cluster.NodeID, _ replica.Gr
 	defer f.mu.Unlock()
 	return f.lost[id], nil
 }
-func (f *oneGroup) NewReplicaID(_ context.Context, n replica.ReplicaID) (replica.ReplicaID, error) {
+func (f *oneGroup) NewReplicaID(_ context.Context, _ ReplicaGroup, n replica.ReplicaID) (replica.ReplicaID, error) {
 	f.next++
 	return replica.NewReplicaID(n, f.next), nil
 }
