@@ -165,6 +165,25 @@ func TestTooManySlowUploads(t *testing.T) {
 	})
 }
 
+// TestDawdlersAreToldSo: uploads that hardly come, and are ended before their pace was told
+// from a sample, are ended for that, and not as healthy ones that there is no room for.
+func TestDawdlersAreToldSo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, erasure.Geometry{K: 2, M: 1}, budget(64<<20))
+		stop := r.slowPuts(200, 100_000, 1) // the samples of 128 have room
+		time.Sleep(r.cfg.BudgetWait / 2)
+		synctest.Wait()
+		if n := r.waiters.Load(); n >= 72 {
+			t.Errorf("%d still wait: none was ended for them", n)
+		}
+		for _, err := range stop() {
+			if errors.Is(err, ErrBusy) {
+				t.Fatal(err)
+			}
+		}
+	})
+}
+
 // TestUploadsOfAnyPace: however many uploads come at whatever pace, others that come at
 // once are served, from the moment on that those begin, and the memory lent stays within
 // the budget. Some of the many always get on.

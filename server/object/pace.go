@@ -154,7 +154,7 @@ func (in *intake) look() {
 		}
 	}
 	if in.interrupt != nil && !in.ended && !in.over.IsZero() && in.since.Sub(in.over) >= overFor && in.s.intakes.endOne(waiters) {
-		in.ended, in.refused = true, in.how != dawdling
+		in.ended, in.refused = true, in.how == prompt || in.how == moderate
 		in.interrupt()
 	}
 }
