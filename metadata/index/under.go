@@ -152,8 +152,8 @@ func (ix *Index) addSlot(add metadata.SlotCount) error {
 	return ix.t.slots.Put(k, raw)
 }
 
-// maxSlots bounds the places of one answer.
-const maxSlots = 1 << 16
+// maxSlots bounds the places of one answer: an eighth of what may be decoded at once.
+const maxSlots = 1 << 14
 
 func (ix *Index) querySlots(q metadata.SlotPage) (any, error) {
 	var out metadata.Slots
