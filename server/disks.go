@@ -65,12 +65,13 @@ func (n *Node) newSlot(dir string) *diskSlot {
 	if n.cfg.Faults.Disk != nil {
 		cfg.FS = vfs.Wrap(vfs.Real{}, n.cfg.Faults.Disk(dir))
 	}
-	return &diskSlot{dir: dir, cfg: cfg, logger: cfg.Logger, open: func(expected cluster.DiskID) (*disk.Disk, error) {
+	keep := func(d *disk.Disk) { n.seen.keep(d.ID(), d.Incarnation()) }
+	return &diskSlot{dir: dir, cfg: cfg, logger: cfg.Logger, closed: keep, open: func(expected cluster.DiskID) (*disk.Disk, error) {
 		cfg := cfg
 		cfg.ID = expected
 		d, err := disk.Open(cfg)
 		if err == nil {
-			n.seen.keep(d.ID(), d.Incarnation())
+			keep(d)
 		}
 		return d, err
 	}}

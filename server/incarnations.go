@@ -12,8 +12,8 @@ import (
 	"bivalve/server/upkeep"
 )
 
-// incarnations is what the node remembers of its disks outside of them: how often
-// each was opened. A disk that knows of fewer was put back to an earlier time.
+// incarnations is what the node remembers of its disks outside of them: how often each
+// was opened, and closed well. A disk that knows of fewer was put back to an earlier time.
 type incarnations struct {
 	path   string
 	logger *slog.Logger
@@ -45,7 +45,7 @@ func (i *incarnations) of(id cluster.DiskID) uint64 {
 	return i.seen[id.String()]
 }
 
-// keep what an opening came to. A disk that was put back and is full stays at what it
+// keep what an opening or a closing came to. A disk that was put back and is full stays at what it
 // had: that does not count.
 func (i *incarnations) keep(id cluster.DiskID, n uint64) {
 	i.mu.Lock()

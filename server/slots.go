@@ -30,6 +30,7 @@ type diskSlot struct {
 	dir    string
 	cfg    disk.Config
 	open   func(expected cluster.DiskID) (*disk.Disk, error) // zero: whichever is there
+	closed func(*disk.Disk)
 	logger *slog.Logger
 
 	opening sync.Mutex // held by take
@@ -190,5 +191,9 @@ func (s *diskSlot) Close() error {
 	}
 	ctx, cancel := context.WithTimeoutCause(context.Background(), closeWait, errors.New("it hangs"))
 	defer cancel()
-	return closeDisk(ctx, d)
+	err := closeDisk(ctx, d)
+	if err == nil {
+		s.closed(d)
+	}
+	return err
 }

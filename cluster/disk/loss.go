@@ -100,8 +100,9 @@ func (d *Disk) readLoss() error {
 	return nil
 }
 
-// Incarnation counts the openings of the disk. Who keeps it and gives it to the
-// next Open learns whether the disk was put back to an earlier time meanwhile.
+// Incarnation counts the openings and clean closings of the disk. Who keeps it, after
+// both, and gives it to the next Open learns whether the disk was put back to an earlier
+// time meanwhile.
 func (d *Disk) Incarnation() uint64 {
 	d.manifestMu.Lock()
 	defer d.manifestMu.Unlock()

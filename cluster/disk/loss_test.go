@@ -1,6 +1,7 @@
 package disk
 
 import (
+	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -100,11 +101,11 @@ func TestRolledBack(t *testing.T) {
 	var seen uint64
 	for i := range 3 {
 		d := mustOpen(t, cfg)
-		if d.Incarnation() != uint64(i+1) || d.Loss() != nil {
+		if d.Incarnation() != uint64(2*i+1) || d.Loss() != nil {
 			t.Fatal(d.Incarnation(), d.Loss())
 		}
-		seen = d.Incarnation()
 		mustClose(t, d)
+		seen = d.Incarnation()
 	}
 	cfg.Incarnation = func(cluster.DiskID) uint64 { return seen + 5 }
 	d := mustOpen(t, cfg)
@@ -120,6 +121,33 @@ func TestRolledBack(t *testing.T) {
 	}
 	if err := d.Restored(d.Loss()); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// A copy that was made of the disk while it was open, and is put in its place after it was
+// closed, is of an earlier time.
+func TestPutBackToACopyOfItself(t *testing.T) {
+	cfg := testConfig(t, nil)
+	mustFormat(t, cfg)
+	d := mustOpen(t, cfg)
+	add(t, d, disktest.Shard(disktest.Key(1, 1), 5000, 1))
+	if err := os.CopyFS(cfg.Dir+".copy", os.DirFS(cfg.Dir)); err != nil {
+		t.Fatal(err)
+	}
+	add(t, d, disktest.Shard(disktest.Key(1, 2), 5000, 2))
+	mustClose(t, d)
+	seen := d.Incarnation()
+	cfg.Incarnation = func(cluster.DiskID) uint64 { return seen }
+	for _, put := range []struct {
+		back bool
+		dir  string
+	}{{true, cfg.Dir + ".copy"}, {false, cfg.Dir}} {
+		cfg.Dir = put.dir
+		d := mustOpen(t, cfg)
+		if lost := d.Loss() != nil; lost != put.back {
+			t.Errorf("%s: a loss: %v", put.dir, d.Loss())
+		}
+		mustClose(t, d)
 	}
 }
 

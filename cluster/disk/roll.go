@@ -243,27 +243,24 @@ func (w *writer) close() error {
 }
 
 // markSynced notes how much of the open segments has been synced, so that damage
-// there is not taken for a torn batch. It tells whether anything is new.
-func (d *Disk) markSynced(list []manifestSegment) (changed bool) {
+// there is not taken for a torn batch.
+func (d *Disk) markSynced(list []manifestSegment) {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
 	for i := range list {
 		if s := d.segments[list[i].number]; s != nil && !list[i].sealed && s.end > max(list[i].length, pageBytes) {
-			list[i].length, changed = s.end, true
+			list[i].length = s.end
 		}
 	}
-	return changed
 }
 
 // markClosed is markSynced for good: the batch that was last before a clean close
-// is known to be whole.
+// is known to be whole. It ends the incarnation as well: a copy of the disk that was made
+// while it was open is of an earlier one.
 func (d *Disk) markClosed() error {
 	d.manifestMu.Lock()
 	defer d.manifestMu.Unlock()
-	if !d.markSynced(slices.Clone(d.manifest.segments)) {
-		return nil
-	}
-	return d.changeManifest(func(*manifest) {})
+	return d.changeManifest(func(m *manifest) { m.incarnation++ })
 }
 
 // changeManifest makes the changed manifest durable, then current. manifestMu is
