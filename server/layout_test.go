@@ -7,6 +7,7 @@ import (
 	"context"
 	"crypto/md5"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -357,6 +358,13 @@ func TestNodesComeAndGo(t *testing.T) {
 	}
 	l := startLoad(t, r, 2)
 	r.Join("a4", servertest.ZoneA, "b1", 1)
+	r.Until("a4 has told of its disk", func(ctx context.Context) error {
+		p, err := r.Node("a4").PlanLayout(ctx)
+		if err == nil && !p.Change {
+			err = errors.New("nothing moves")
+		}
+		return err
+	})
 	_, err := r.Node("a4").ApplyLayout(ctx, "")
 	fatal(t, err)
 	allMoved(t, r, "a1")

@@ -19,7 +19,7 @@ import (
 // TestBudget: whatever many requests do at once, the memory lent to them stays
 // within the budget, and all of them come to an end.
 func TestBudget(t *testing.T) {
-	for _, geo := range []erasure.Geometry{{K: 1}, {K: 2, M: 1}, {K: 4, M: 1}} {
+	for _, geo := range costly(erasure.Geometry{K: 1}, erasure.Geometry{K: 2, M: 1}, erasure.Geometry{K: 4, M: 1}) {
 		t.Run(fmt.Sprintf("%d+%d", geo.K, geo.M), func(t *testing.T) {
 			r := newRig(t, geo, budget(minBudget), with(func(c *Config) { c.BudgetWait = time.Minute }))
 			data := pattern(2*chunk+70_000, 1)

@@ -28,6 +28,15 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
+// costly are the geometries that a test of much memory tries: one with -short, as the race
+// detector runs, which makes each large buffer cost many times as much.
+func costly(all ...erasure.Geometry) []erasure.Geometry {
+	if testing.Short() {
+		return all[1:2]
+	}
+	return all
+}
+
 // op names a call in hooks.
 type op string
 
