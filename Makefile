@@ -39,8 +39,11 @@ checkers: ## leave out syncs and checks on purpose: the tests must notice
 crash: ## SEEDS ends of power, process and sync below a disk; minutes
 	BIVALVE_CRASH_SEEDS=$(SEEDS) $(GO) test -count 1 -run 'TestCrash$$' -timeout 1h -v ./cluster/disk
 
-race: ## the same under the race detector, the long simulations shortened
-	$(GO) test -race -short -timeout 20m ./...
+race: ## the same under the race detector, the long simulations shortened; server/object in two halves
+	$(GO) test -race -short -timeout 20m $$($(GO) list ./... | grep -v '/server/object$$')
+	$(GO) test -race -short -timeout 20m -skip '^Test[R-Z]' ./server/object & first=$$!; \
+	$(GO) test -race -short -timeout 20m -run '^Test[R-Z]' ./server/object; second=$$?; \
+	wait $$first && exit $$second
 
 lint: ## gofmt, vet, staticcheck, the import rule
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); exit 1; }
